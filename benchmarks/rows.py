@@ -1,0 +1,308 @@
+"""The rows of the table. A row is a name, a unit, its bounds and a function that takes one reading.
+
+A reading is one number, made in one process by the helpers of measure.py; run.py takes the median
+over several processes and compares it with the bound (up to Python 3.11, from 3.12 on; a row
+without bounds is printed for information). To add a row, append to ROWS.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from statistics import median
+from time import perf_counter_ns
+
+import measure
+from measure import LOOPS
+
+from doeff import (
+    Ask,
+    EffectBase,
+    Get,
+    Put,
+    Tell,
+    WithHandler,
+    _engine,
+    do,
+    sync_handlers_preset,
+    sync_run,
+)
+
+DEPTH = 1_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    unit: str
+    bound: tuple[float, float] | None
+    reading: Callable[[], float]
+
+
+def run(program):
+    """The value of a program under the whole preset."""
+    return sync_run(program, sync_handlers_preset, env={"key": 1}, store={"key": 1}).value
+
+
+# ---- loops of one effect, timed inside the program: what is around them does not count ----------
+@do
+def ask_loop(loops=LOOPS):
+    effect = Ask
+    began = perf_counter_ns()
+    for _ in repeat(None, loops):
+        yield effect("key")
+    return (perf_counter_ns() - began) / loops
+
+
+@do
+def tell_loop(loops=LOOPS):
+    effect = Tell
+    began = perf_counter_ns()
+    for _ in repeat(None, loops):
+        yield effect("message")
+    return (perf_counter_ns() - began) / loops
+
+
+@do
+def get_loop(loops=LOOPS):
+    effect = Get
+    began = perf_counter_ns()
+    for _ in repeat(None, loops):
+        yield effect("key")
+    return (perf_counter_ns() - began) / loops
+
+
+@do
+def put_loop(loops=LOOPS):
+    effect = Put
+    began = perf_counter_ns()
+    for _ in repeat(None, loops):
+        yield effect("key", 1)
+    return (perf_counter_ns() - began) / loops
+
+
+EFFECTS = {"Ask": (ask_loop, 1), "Tell": (tell_loop, 1), "Get": (get_loop, 1), "Put": (put_loop, 2)}
+
+
+def alone(effect):
+    loop, _ = EFFECTS[effect]
+    return run(loop())
+
+
+def over_driven(effect):
+    _, arguments = EFFECTS[effect]
+    return measure.calls_over(partial(alone, effect), partial(measure.driven, arguments))
+
+
+# ---- the same below something -------------------------------------------------------------------
+class Other(EffectBase):
+    pass
+
+
+@do
+def uninterested(effect: Other, ctx):
+    return 0
+
+
+def below_handlers(effect, handlers=100):
+    program = EFFECTS[effect][0]()
+    for _ in range(handlers):
+        program = WithHandler(handler=uninterested, program=program)
+    return run(program)
+
+
+def times_alone_below_handlers(effect):
+    return measure.times_reference(partial(below_handlers, effect), partial(alone, effect))
+
+
+@do
+def nest(depth, program):
+    if depth == 0:
+        return (yield program)
+    return (yield nest(depth - 1, program))
+
+
+def times_alone_below_programs(effect):
+    """Both loops run in one program and in turn: going down a million times costs seconds."""
+    loop, _ = EFFECTS[effect]
+
+    @do
+    def several():
+        readings = []
+        for _ in range(measure.TURNS + 1):
+            readings.append((yield loop()))
+        return readings
+
+    gc.collect()
+    gc.freeze()
+    shallow = run(nest(0, several()))
+    deep = run(nest(DEPTH, several()))
+    shallow += run(nest(0, several()))
+    gc.unfreeze()
+    return median(deep[1:]) / median(shallow)
+
+
+# ---- programs and handlers ------------------------------------------------------------------------
+@do
+def child(x):
+    return x
+    yield
+
+
+@do
+def nested_loop(loops=LOOPS):
+    program = child
+    began = perf_counter_ns()
+    for _ in repeat(None, loops):
+        yield program(1)
+    return (perf_counter_ns() - began) / loops
+
+
+def nested():
+    return measure.times_reference(lambda: run(nested_loop()), measure.yield_from)
+
+
+class Ping(EffectBase):
+    __slots__ = ()
+
+
+PING = Ping()
+
+
+@do
+def answer(effect: Ping, ctx):
+    return 1
+    yield
+
+
+@do
+def ping_loop(loops=LOOPS):
+    effect = PING
+    began = perf_counter_ns()
+    for _ in repeat(None, loops):
+        yield effect
+    return (perf_counter_ns() - began) / loops
+
+
+@do
+def new_ping_loop(loops=LOOPS):
+    effect = Ping
+    began = perf_counter_ns()
+    for _ in repeat(None, loops):
+        yield effect()
+    return (perf_counter_ns() - began) / loops
+
+
+def python_handler(loop):
+    return measure.in_calls(lambda: run(WithHandler(handler=answer, program=loop())))
+
+
+@do
+def forward_all(effect, ctx):
+    return (yield effect)
+
+
+def forwarding_handler():
+    return measure.in_calls(lambda: run(WithHandler(handler=forward_all, program=ask_loop())))
+
+
+def run_of_nothing():
+    runs = 2_000
+
+    def loop():
+        program, preset = child, sync_handlers_preset
+        began = perf_counter_ns()
+        for _ in repeat(None, runs):
+            sync_run(program(1), preset)
+        return (perf_counter_ns() - began) / runs
+
+    return measure.in_calls(loop)
+
+
+# ---- start and memory -----------------------------------------------------------------------------
+def import_milliseconds():
+    def start(code):
+        began = perf_counter_ns()
+        subprocess.run([sys.executable, "-P", "-c", code], check=True)
+        return (perf_counter_ns() - began) / 1e6
+
+    with_doeff, bare = measure.in_turn(partial(start, "import doeff"), partial(start, "pass"))
+    return median(with_doeff) - median(bare)
+
+
+def generators_alone(depth):
+    """Bytes of that many suspended generators like nest's, without what holds them."""
+
+    def body(depth, program):
+        if depth == 0:
+            return (yield program)
+        return (yield program)
+
+    held = [None] * depth
+    before = tracemalloc.get_traced_memory()[0]
+    for i in range(depth):
+        held[i] = generator = body(i + 1000, None)
+        next(generator)
+    return (tracemalloc.get_traced_memory()[0] - before) / depth
+
+
+def bytes_of_nested_program():
+    depth = DEPTH
+
+    @do
+    def bottom():
+        _engine._drain()
+        return tracemalloc.get_traced_memory()[0]
+        yield
+
+    run(nest(10, bottom()))
+    _engine._drain()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        generators = generators_alone(depth)
+        program = nest(depth, bottom())
+        before = tracemalloc.get_traced_memory()[0]
+        return (run(program) - before) / depth - generators
+    finally:
+        tracemalloc.stop()
+
+
+CALLS_OVER = "calls over driven"
+TIMES_ALONE = "x the same alone"
+HALF, MORE, FLAT = (0.5, 0.5), (0.6, 0.6), (1.05, 1.05)
+
+ROWS = [
+    Row("Ask through the preset", CALLS_OVER, HALF, partial(over_driven, "Ask")),
+    Row("Tell through the preset", CALLS_OVER, HALF, partial(over_driven, "Tell")),
+    Row("Get through the preset", CALLS_OVER, MORE, partial(over_driven, "Get")),
+    Row("Put through the preset", CALLS_OVER, MORE, partial(over_driven, "Put")),
+    *(
+        Row(f"{e} below 100 handlers", TIMES_ALONE, FLAT, partial(times_alone_below_handlers, e))
+        for e in EFFECTS
+    ),
+    *(
+        Row(
+            f"{e} below {DEPTH:,} programs",
+            TIMES_ALONE,
+            FLAT,
+            partial(times_alone_below_programs, e),
+        )
+        for e in ("Ask", "Put")
+    ),
+    Row("nested program", "x yield from", (1.35, 1.55), nested),
+    Row(
+        "Python handler answers an effect", "calls", (5, 6), partial(python_handler, new_ping_loop)
+    ),
+    Row("the same, effect object reused", "calls", None, partial(python_handler, ping_loop)),
+    Row("Ask forwarded by a Python handler", "calls", None, forwarding_handler),
+    Row("sync_run of nothing", "calls", (8, 8), run_of_nothing),
+    Row("import doeff, over bare Python", "ms", (15, 15), import_milliseconds),
+    Row("nested program beside its generator", "bytes", (120, 120), bytes_of_nested_program),
+]
