@@ -40,10 +40,12 @@ def growth(function):
     total, allocated = sys.gettotalrefcount, sys.getallocatedblocks
     for run in range(-WARM_UPS, RUNS):
         settle()
-        refs_before, blocks_before = total(), allocated()
+        refs_before = total()
+        blocks_before = allocated()
         function()
         settle()
-        blocks_after, refs_after = allocated(), total()
+        refs_after = total()  # same order as above: a reading is itself an object
+        blocks_after = allocated()
         if run >= 0:
             references[run] = pooled(refs_after - refs_before)
             blocks[run] = pooled(blocks_after - blocks_before)
