@@ -46,15 +46,19 @@ SHORT_OPTION = $(if $(SHORT),--short)
 SOURCES := $(shell find src include -not -name '*.pyc' -not -name __pycache__) \
            $(wildcard meson.build meson.options) pyproject.toml
 
+# A debug interpreter would show pip's own ResourceWarnings.
+PIP_INSTALL = PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip install -qq
+
 MADE = $(VENV)/.made-$(INTERPRETER_VERSION)
 INSTALLED = $(VENV)/.installed
 TEST_TOOLS = $(VENV)/.test-tools
 DEV_TOOLS = $(VENV)/.dev-tools
 
-$(MADE): scripts/requirements.py
+$(MADE): scripts/requirements.py pyproject.toml
 	@echo "== environment $(VENV), Python $(INTERPRETER_VERSION)"
 	$(INTERPRETER) -m venv --clear $(VENV)
-	$(VENV)/bin/python scripts/requirements.py build | $(VENV)/bin/pip install --quiet -r /dev/stdin
+	$(PIP_INSTALL) 'pip>=24'
+	$(VENV)/bin/python scripts/requirements.py build | $(PIP_INSTALL) -r /dev/stdin
 	@touch $@
 
 $(INSTALLED): $(MADE) $(SOURCES) scripts/install-package
@@ -64,12 +68,12 @@ $(INSTALLED): $(MADE) $(SOURCES) scripts/install-package
 
 $(TEST_TOOLS): $(MADE) pyproject.toml
 	@echo "== test requirements into $(VENV)"
-	$(VENV)/bin/python scripts/requirements.py test | $(VENV)/bin/pip install --quiet -r /dev/stdin
+	$(VENV)/bin/python scripts/requirements.py test | $(PIP_INSTALL) -r /dev/stdin
 	@touch $@
 
 $(DEV_TOOLS): $(TEST_TOOLS) pyproject.toml
 	@echo "== lint requirements into $(VENV)"
-	$(VENV)/bin/python scripts/requirements.py dev | $(VENV)/bin/pip install --quiet -r /dev/stdin
+	$(VENV)/bin/python scripts/requirements.py dev | $(PIP_INSTALL) -r /dev/stdin
 	@touch $@
 
 # ---- what people type --------------------------------------------------------------------------
@@ -117,7 +121,7 @@ run-asan: install-test
 	@echo "== address and undefined-behaviour sanitizers, Python $(INTERPRETER_VERSION)"
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(VENV)/bin/python -P -m pytest tests --sanitized $(SHORT_OPTION) $(ARGS)
+	$(VENV)/bin/python -P -m pytest tests --capture=sys --sanitized $(SHORT_OPTION) $(ARGS)
 
 bench: $(INSTALLED)
 	@echo "== costs as ratios to plain Python"
