@@ -1,0 +1,104 @@
+"""The exception classes of doeff and the texts of the machine's own errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class UnhandledEffectError(Exception):
+    """No handler in force took an effect; raised at the yield that performed it.
+
+    ``effect`` is the effect. Contract: programs, part 6.7.
+    """
+
+    def __init__(self, message: str = "", effect: Any = None) -> None:
+        super().__init__(message)
+        self.effect = effect
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.args[0] if self.args else "", self.effect)
+
+
+class InterpreterInvariantError(TypeError):
+    """A program yielded, or a transform answered, something that the machine cannot run."""
+
+
+class MissingEnvKeyError(KeyError):
+    """``Ask(key)`` found no such key in the environment; ``key`` is the object asked for."""
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return (
+            f"Environment key not found: {self.key!r}\n"
+            f"Hint: pass env={{{self.key!r}: ...}} to the run, "
+            f"or wrap the program in Local({{{self.key!r}: ...}}, ...)"
+        )
+
+
+class CircularAskError(Exception):
+    """A lazy environment value asks, directly or through others, for its own key."""
+
+    def __init__(self, key: Any, message: str | None = None) -> None:
+        super().__init__(message or f"Circular dependency detected for Ask({key!r})")
+        self.key = key
+        self._message = message
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.key, self._message)
+
+
+class TaskCancelledError(Exception):
+    """Raised in a cancelled task at its yield, and in whoever waits for it."""
+
+
+def _shown(thing: Any, limit: int = 80) -> str:
+    try:
+        text = repr(thing)
+    except Exception:
+        return f"<unprintable {type(thing).__name__}>"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def unhandled(effect: Any, tried: list[str]) -> UnhandledEffectError:
+    """The error for an effect that passed all the handlers named, innermost first."""
+    where = ""
+    origin = getattr(effect, "created_at", None)
+    if origin is not None:
+        where = f", created at {origin.format_location()}"
+    names = ", ".join(tried) if tried else "none"
+    message = (
+        f"No handler for {type(effect).__name__}: {_shown(effect)}{where}. "
+        f"Handlers tried, innermost first: {names}. Add a handler that answers it to the run's list, "
+        f"or wrap the program in WithHandler(handler, program)."
+    )
+    return UnhandledEffectError(message, effect)
+
+
+def bad_yield(thing: Any) -> InterpreterInvariantError:
+    """The error for a yield of something that is neither an effect nor a program."""
+    import types
+
+    from ._engine import BoundKleisliProgram, KleisliProgram
+
+    hint = "Hint: yield an effect such as Get('key'), or call a @do function and yield the call."
+    if isinstance(thing, (KleisliProgram, BoundKleisliProgram)):
+        hint = f"Hint: call it: yield {thing.__name__}(...)."
+    elif isinstance(thing, type):
+        hint = f"Hint: call it: yield {thing.__name__}(...)."
+    elif isinstance(thing, types.CoroutineType) or hasattr(type(thing), "__await__"):
+        hint = "Hint: wrap it: yield Await(coroutine)."
+    elif isinstance(thing, types.GeneratorType):
+        hint = "Hint: write yield from for a raw generator, or decorate its function with @do."
+    elif hasattr(type(thing), "future"):
+        hint = "Hint: wait for it: yield Wait(promise.future)."
+    elif hasattr(type(thing), "_handle"):
+        hint = "Hint: wait for it: yield Wait(task)."
+    elif callable(thing):
+        hint = "Hint: call it, or decorate it with @do and yield the call."
+    return InterpreterInvariantError(
+        f"Program yielded unexpected type: {type(thing).__name__}. "
+        f"Programs must yield Effect or Program instances only.\n{hint}"
+    )

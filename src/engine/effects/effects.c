@@ -1,0 +1,49 @@
+#include "effects.h"
+
+RecordInfo *
+effect_define(PyObject *module, EngineState *st, NativeHandler *handler, const EffectDef *def)
+{
+    RecordInfo *info = record_type_new(module, st, def->spec);
+    if (info == NULL || (def->constructor != NULL && record_add_constructor(module, info, def->constructor) < 0)
+        || (def->fn != NULL && native_handler_serve(handler, info->type, def->fn) < 0)) {
+        return NULL;
+    }
+    return info;
+}
+
+int
+check_str(PyObject *value, const char *field)
+{
+    if (DOEFF_LIKELY(PyUnicode_Check(value))) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%s must be str, got %s", field, Py_TYPE(value)->tp_name);
+    return -1;
+}
+
+int
+check_callable(PyObject *value, const char *field)
+{
+    if (PyCallable_Check(value)) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%s must be callable, got %s", field, Py_TYPE(value)->tp_name);
+    return -1;
+}
+
+int
+check_program(EngineState *st, PyObject *value, const char *field)
+{
+    if (program_check(st, value)) {
+        return 0;
+    }
+    const char *hint = "";
+    if (Py_IS_TYPE(value, st->Kleisli_Type) || Py_IS_TYPE(value, st->KleisliBound_Type)) {
+        hint = " (a @do function that was not called: call it)";
+    }
+    else if (PyGen_Check(value)) {
+        hint = " (a raw generator: decorate its function with @do)";
+    }
+    PyErr_Format(PyExc_TypeError, "%s must be Program, got %s%s", field, Py_TYPE(value)->tp_name, hint);
+    return -1;
+}

@@ -1,0 +1,175 @@
+#include "cesk.h"
+
+#include "../values/frozendict.h"
+
+PyObject *
+cesk_freeze_env(EngineState *st, PyObject *env)
+{
+    if (env == NULL || env == Py_None) {
+        return Py_NewRef(st->empty_env);
+    }
+    if (Py_IS_TYPE(env, st->FrozenDict_Type)) {
+        return Py_NewRef(env);
+    }
+    if (!PyMapping_Check(env) || PyUnicode_Check(env) || PyList_Check(env) || PyTuple_Check(env)) {
+        PyErr_Format(PyExc_TypeError, "env must be a mapping, got %s", Py_TYPE(env)->tp_name);
+        return NULL;
+    }
+    return frozendict_from(st, env);
+}
+
+/* ---- controls ---- */
+
+static const RecordSpec value_spec = {
+    .name = "doeff.cesk.state.Value", .doc = "Value(v)\n--\n\nControl: a value on its way to the top frame.",
+    .fields = {"v"}, .required = 1,
+};
+static const RecordSpec error_spec = {
+    .name = "doeff.cesk.state.Error",
+    .doc = "Error(ex, captured_traceback=None)\n--\n\nControl: an exception on its way to the top frame.",
+    .fields = {"ex", "captured_traceback"}, .required = 1,
+};
+static const RecordSpec effect_control_spec = {
+    .name = "doeff.cesk.state.EffectControl", .doc = "EffectControl(effect)\n--\n\nControl: an effect to be handled.",
+    .fields = {"effect"}, .required = 1,
+};
+static const RecordSpec program_control_spec = {
+    .name = "doeff.cesk.state.ProgramControl",
+    .doc = "ProgramControl(program)\n--\n\nControl: a program to be started.",
+    .fields = {"program"}, .required = 1,
+};
+
+/* ---- states ---- */
+
+static int
+state_init(EngineState *st, PyObject **f)
+{
+    if (f[0] == Py_None) {
+        PyErr_SetString(PyExc_ValueError, "CESKState needs C");
+        return -1;
+    }
+    PyObject *env = cesk_freeze_env(st, f[1]);
+    if (env == NULL) {
+        return -1;
+    }
+    Py_SETREF(f[1], env);
+    if (f[2] == Py_None) {
+        PyObject *store = PyDict_New();
+        if (store == NULL) {
+            return -1;
+        }
+        Py_SETREF(f[2], store);
+    }
+    if (f[3] == Py_None) {
+        PyObject *k = PyList_New(0);
+        if (k == NULL) {
+            return -1;
+        }
+        Py_SETREF(f[3], k);
+    }
+    return 0;
+}
+
+static PyObject *
+make_state(EngineState *st, PyObject *control /* stolen or NULL */, PyObject *env, PyObject *store, PyObject *k)
+{
+    if (control == NULL) {
+        return NULL;
+    }
+    PyObject *f[RECORD_MAX_FIELDS + 1] = {control, Py_NewRef(env), Py_NewRef(store), Py_NewRef(k)};
+    if (state_init(st, f) < 0) {
+        for (int i = 0; i < 4; i++) {
+            Py_XDECREF(f[i]);
+        }
+        return NULL;
+    }
+    return record_new(st->rec.CESKState, f);
+}
+
+static PyObject *
+with_value(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"value", "env", "store", "k", NULL};
+    PyObject *value, *env, *store, *k;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:with_value", keywords, &value, &env, &store, &k)) {
+        return NULL;
+    }
+    EngineState *st = engine_state_of((PyTypeObject *)cls);
+    return make_state(st, record_new1(st->rec.Value, Py_NewRef(value)), env, store, k);
+}
+
+static PyObject *
+with_error(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"error", "env", "store", "k", "captured_traceback", NULL};
+    PyObject *error, *env, *store, *k, *tb = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O:with_error", keywords, &error, &env, &store, &k,
+                                     &tb)) {
+        return NULL;
+    }
+    if (!PyExceptionInstance_Check(error)) {
+        PyErr_Format(PyExc_TypeError, "error must be an exception, got %s", Py_TYPE(error)->tp_name);
+        return NULL;
+    }
+    EngineState *st = engine_state_of((PyTypeObject *)cls);
+    return make_state(st, record_new2(st->rec.Error, Py_NewRef(error), Py_NewRef(tb)), env, store, k);
+}
+
+static PyObject *
+with_program(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"program", "env", "store", "k", NULL};
+    PyObject *program, *env, *store, *k;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:with_program", keywords, &program, &env, &store, &k)) {
+        return NULL;
+    }
+    EngineState *st = engine_state_of((PyTypeObject *)cls);
+    return make_state(st, record_new1(st->rec.ProgramControl, Py_NewRef(program)), env, store, k);
+}
+
+static PyMethodDef state_methods[] = {
+    {"with_value", (PyCFunction)(void (*)(void))with_value, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     PyDoc_STR("with_value(value, env, store, k)\n--\n\nA state that gives value to k.")},
+    {"with_error", (PyCFunction)(void (*)(void))with_error, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     PyDoc_STR("with_error(error, env, store, k, captured_traceback=None)\n--\n\nA state that throws error into k.")},
+    {"with_program", (PyCFunction)(void (*)(void))with_program, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     PyDoc_STR("with_program(program, env, store, k)\n--\n\nA state that runs program on top of k.")},
+    {NULL},
+};
+
+static PyType_Slot state_slots[] = {
+    {Py_tp_methods, state_methods},
+    {0, NULL},
+};
+
+static const RecordSpec state_spec = {
+    .name = "doeff.cesk.state.CESKState",
+    .doc = "CESKState(C, E=None, S=None, K=None)\n--\n\nControl, Environment, Store and Kontinuation of a machine.",
+    .fields = {"C", "E", "S", "K"}, .required = 1, .init = state_init, .slots = state_slots,
+};
+
+static const RecordSpec resume_k_spec = {
+    .name = "doeff.cesk.handler_frame.ResumeK",
+    .doc = "ResumeK(k, value=None, env=None, store=None, error=None)\n--\n\n"
+           "A handler's result: go to the continuation k with a value or an error.",
+    .fields = {"k", "value", "env", "store", "error"}, .required = 1,
+};
+
+static const RecordSpec direct_state_spec = {
+    .name = "doeff.cesk.result.DirectState", .doc = "DirectState(state)\n--\n\nA handler's result: go to exactly this state.",
+    .fields = {"state"}, .required = 1,
+};
+
+int
+cesk_room_init(PyObject *module, EngineState *st)
+{
+    return (st->rec.Value = record_type_new(module, st, &value_spec)) == NULL
+                   || (st->rec.Error = record_type_new(module, st, &error_spec)) == NULL
+                   || (st->rec.EffectControl = record_type_new(module, st, &effect_control_spec)) == NULL
+                   || (st->rec.ProgramControl = record_type_new(module, st, &program_control_spec)) == NULL
+                   || (st->rec.CESKState = record_type_new(module, st, &state_spec)) == NULL
+                   || (st->rec.ResumeK = record_type_new(module, st, &resume_k_spec)) == NULL
+                   || (st->rec.DirectState = record_type_new(module, st, &direct_state_spec)) == NULL
+               ? -1
+               : 0;
+}

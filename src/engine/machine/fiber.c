@@ -1,0 +1,106 @@
+#include "machine.h"
+
+DoeffFiber *
+fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node, HandlerNode *base)
+{
+    DoeffFiber *fiber = freelist_pop_raw(&st->free_fibers);
+    if (fiber == NULL) {
+        fiber = PyMem_Malloc(sizeof(DoeffFiber));
+        if (fiber == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+    }
+    fiber->parent = parent;
+    fiber->node = (HandlerNode *)Py_NewRef(node);
+    fiber->base = base;
+    fiber->ret_env = NULL;
+    fiber->handling = NULL;
+    fiber->frames = fiber->inline_frames;
+    fiber->len = 0;
+    fiber->cap = FIBER_INLINE_FRAMES;
+    fiber->in_handler = 0;
+    return fiber;
+}
+
+int
+fiber_grow(DoeffFiber *fiber)
+{
+    Py_ssize_t cap = fiber->cap * 2;
+    size_t size = (size_t)cap * sizeof(DoeffFrame);
+    DoeffFrame *frames;
+    if (fiber->frames == fiber->inline_frames) {
+        frames = PyMem_Malloc(size);
+        if (frames != NULL) {
+            memcpy(frames, fiber->inline_frames, sizeof(fiber->inline_frames));
+        }
+    }
+    else {
+        frames = PyMem_Realloc(fiber->frames, size);
+    }
+    if (frames == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    fiber->frames = frames;
+    fiber->cap = cap;
+    return 0;
+}
+
+/* Nodes that remember this fiber as theirs must forget it before it goes. */
+static void
+disown_nodes(DoeffFiber *fiber)
+{
+    for (HandlerNode *n = fiber->node; n != NULL && n != fiber->base; n = n->parent) {
+        if (n->owner == fiber) {
+            n->owner = NULL;
+        }
+    }
+}
+
+void
+fiber_free(EngineState *st, DoeffFiber *fiber)
+{
+    /* A frame's release may run foreign code (a generator's finally), which may look at
+       this fiber through a context: each frame is off the stack before it goes. */
+    while (fiber->len > 0) {
+        DoeffFrame frame = fiber->frames[--fiber->len];
+        Py_XDECREF(frame.a);
+        Py_XDECREF(frame.b);
+    }
+    disown_nodes(fiber);
+    HandlerNode *node = fiber->node;
+    PyObject *ret_env = fiber->ret_env;
+    if (fiber->frames != fiber->inline_frames) {
+        PyMem_Free(fiber->frames);
+    }
+    if (!freelist_push_raw(&st->free_fibers, fiber)) {
+        PyMem_Free(fiber);
+    }
+    Py_XDECREF(node);
+    Py_XDECREF(ret_env);
+}
+
+void
+fiber_free_chain(EngineState *st, DoeffFiber *top)
+{
+    while (top != NULL) {
+        DoeffFiber *parent = top->parent;
+        fiber_free(st, top);
+        top = parent;
+    }
+}
+
+int
+fiber_traverse(DoeffFiber *top, visitproc visit, void *arg)
+{
+    for (; top != NULL; top = top->parent) {
+        for (Py_ssize_t i = 0; i < top->len; i++) {
+            Py_VISIT(top->frames[i].a);
+            Py_VISIT(top->frames[i].b);
+        }
+        Py_VISIT(top->node);
+        Py_VISIT(top->ret_env);
+    }
+    return 0;
+}

@@ -1,0 +1,591 @@
+#include "machine.h"
+
+#include "../program/kleisli.h"
+#include "cesk.h"
+#include "kontinuation.h"
+
+/* ---- capture and resume ---- */
+
+static inline int
+owns(DoeffFiber *fiber, HandlerNode *node)
+{
+    return node->depth > fiber->base->depth && node->depth <= fiber->node->depth;
+}
+
+static DoeffFiber *
+owner_of(DoeffMachine *m, HandlerNode *node)
+{
+    DoeffFiber *fiber = node->owner;
+    if (DOEFF_LIKELY(fiber != NULL && owns(fiber, node))) {
+        return fiber;
+    }
+    fiber = m->fiber;
+    while (!owns(fiber, node)) {
+        fiber = fiber->parent;
+    }
+    node->owner = fiber;
+    return fiber;
+}
+
+/* The fiber just outside node's scope, where its body runs; made if there is none yet. */
+static DoeffFiber *
+outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
+{
+    if (node->parent == owner->base && owner->parent != NULL) {
+        return owner->parent;
+    }
+    DoeffFiber *fiber = fiber_new(m->cx.st, owner->parent, node->parent, owner->base);
+    if (fiber == NULL) {
+        return NULL;
+    }
+    fiber->ret_env = owner->ret_env;
+    owner->ret_env = NULL;
+    fiber->in_handler = owner->in_handler;
+    owner->base = node->parent;
+    owner->parent = fiber;
+    return fiber;
+}
+
+static void
+link_chain(DoeffMachine *m, DoeffHandlerContext *ctx)
+{
+    ctx->bottom->parent = m->fiber;
+    m->fiber = ctx->top;
+    ctx->top = ctx->bottom = NULL;
+    ctx->state = CTX_RESUMED;
+}
+
+/* ---- contexts ---- */
+
+static DoeffHandlerContext *
+ctx_new(EngineState *st)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)freelist_pop(&st->free_ctx);
+    if (ctx == NULL) {
+        ctx = PyObject_GC_New(DoeffHandlerContext, st->HandlerContext_Type);
+        if (ctx == NULL) {
+            return NULL;
+        }
+    }
+    ctx->state = CTX_LOOSE;
+    ctx->machine = NULL;
+    ctx->top = ctx->bottom = NULL;
+    ctx->node = NULL;
+    ctx->effect = ctx->env = ctx->store = NULL;
+    ctx->outer_body = ctx->inner = NULL;
+    ctx->loose = NULL;
+    ctx->resumed_at = NULL;
+    ctx->body_done = 0;
+    return ctx;
+}
+
+static int
+ctx_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(ctx->machine);
+    Py_VISIT(ctx->node);
+    Py_VISIT(ctx->effect);
+    Py_VISIT(ctx->env);
+    Py_VISIT(ctx->store);
+    Py_VISIT(ctx->inner);
+    Py_VISIT(ctx->loose);
+    return ctx->state == CTX_CAPTURED ? fiber_traverse(ctx->top, visit, arg) : 0;
+}
+
+static int
+ctx_clear(PyObject *op)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)op;
+    if (ctx->state == CTX_CAPTURED) {
+        DoeffFiber *top = ctx->top, *bottom = ctx->bottom;
+        ctx->state = CTX_RESUMED;
+        ctx->top = ctx->bottom = NULL;
+        if (top != NULL) {
+            machine_orphan(ctx->machine, top, bottom);
+        }
+    }
+    Py_CLEAR(ctx->machine);
+    Py_CLEAR(ctx->node);
+    Py_CLEAR(ctx->effect);
+    Py_CLEAR(ctx->env);
+    Py_CLEAR(ctx->store);
+    Py_CLEAR(ctx->inner);
+    Py_CLEAR(ctx->loose);
+    Py_CLEAR(ctx->resumed_at);
+    return 0;
+}
+
+static void
+ctx_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    EngineState *st = NULL;
+    if (((DoeffHandlerContext *)op)->machine != NULL) {
+        st = ((DoeffHandlerContext *)op)->machine->cx.st;
+    }
+    if (PyObject_GC_IsTracked(op)) {
+        PyObject_GC_UnTrack(op);
+    }
+    (void)ctx_clear(op);
+    if (st != NULL && ((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&st->free_ctx, op)) {
+        return;
+    }
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+/* ---- a Python handler gets an effect ---- */
+
+DoeffStep
+python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    HandlerNode *node = m->at;
+    DoeffHandlerContext *inner = cx->forwarder;
+    DoeffHandlerContext *ctx = ctx_new(cx->st);
+    if (ctx == NULL) {
+        return DOEFF_RAISE;
+    }
+    DoeffFiber *owner = owner_of(m, node);
+    DoeffFiber *outside = outside_of(m, owner, node);
+    if (outside == NULL) {
+        Py_DECREF(ctx);
+        return DOEFF_RAISE;
+    }
+    ctx->machine = (DoeffMachine *)Py_NewRef(m);
+    ctx->node = (HandlerNode *)Py_NewRef(node);
+    ctx->effect = Py_NewRef(effect);
+    ctx->inner = (DoeffHandlerContext *)Py_XNewRef(inner);
+    while (inner != NULL && inner->inner != NULL) {
+        inner = inner->inner;
+    }
+    ctx->env = Py_NewRef(inner == NULL ? cx->env : inner->env);
+    ctx->top = m->fiber;
+    ctx->bottom = owner;
+    ctx->state = CTX_CAPTURED;
+    owner->parent = NULL;
+    m->fiber = outside;
+    ctx->outer_body = outside->handling;
+    if (fiber_push(outside, &handler_result_frame, Py_NewRef((PyObject *)ctx), NULL) < 0) {
+        link_chain(m, ctx);
+        Py_DECREF(ctx);
+        return DOEFF_RAISE;
+    }
+    outside->handling = ctx;
+    DoeffStep step = kleisli_call_handler(cx, node->handler, effect, (PyObject *)ctx, out);
+    if (step == DOEFF_RAISE) {
+        /* The loop would raise at the current top, which is the result frame: just where
+           an error of the body belongs. */
+    }
+    Py_DECREF(ctx);
+    return step;
+}
+
+/* ---- what the handler's result means ---- */
+
+/* The result frame has been popped: the body is no longer at work on this fiber. */
+static DoeffHandlerContext *
+body_ended(DoeffContext *cx, DoeffFrame *frame)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)frame->a;
+    MACHINE_OF(cx)->fiber->handling = ctx->outer_body;
+    ctx->outer_body = NULL;
+    ctx->body_done = 1;
+    return ctx;
+}
+
+/* Others than the popped frame hold the context: its chain may be resumed later. */
+static inline void
+track_if_kept(DoeffHandlerContext *ctx)
+{
+    if (Py_REFCNT(ctx) > 1 && !PyObject_GC_IsTracked((PyObject *)ctx)) {
+        PyObject_GC_Track((PyObject *)ctx);
+    }
+}
+
+static int
+already_resumed(DoeffHandlerContext *ctx)
+{
+    if (ctx->state == CTX_CAPTURED) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_RuntimeError, "continuation already resumed");
+    return 1;
+}
+
+/* Back at the origin with a value or an error. */
+static DoeffStep
+resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
+{
+    link_chain(MACHINE_OF(cx), ctx);
+    context_set_env(cx, Py_NewRef(ctx->env));
+    return DOEFF_VALUE;
+}
+
+/* Control of a CESKState: the step that it stands for; out as for effect functions. */
+static DoeffStep
+control_step(PyObject *control, EngineState *st, PyObject **out)
+{
+    if (Py_IS_TYPE(control, st->rec.Value->type)) {
+        *out = Py_NewRef(RECORD_FIELD(control, 0));
+        return DOEFF_VALUE;
+    }
+    if (Py_IS_TYPE(control, st->rec.Error->type)) {
+        PyErr_SetRaisedException(Py_NewRef(RECORD_FIELD(control, 0)));
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(RECORD_FIELD(control, 0)); /* EffectControl, ProgramControl */
+    return DOEFF_PROGRAM;
+}
+
+static int
+adopt_store(DoeffContext *cx, PyObject *store)
+{
+    if (store == Py_None || store == cx->store) {
+        return 0;
+    }
+    if (!PyDict_Check(store)) {
+        PyErr_Format(PyExc_TypeError, "a handler's store must be a dict, got %s", Py_TYPE(store)->tp_name);
+        return -1;
+    }
+    Py_SETREF(cx->store, Py_NewRef(store));
+    cx->store_shared = 0;
+    return 0;
+}
+
+static int
+adopt_env(DoeffContext *cx, PyObject *env)
+{
+    if (env == Py_None || env == cx->env) {
+        return 0;
+    }
+    PyObject *frozen = cesk_freeze_env(cx->st, env);
+    if (frozen == NULL) {
+        return -1;
+    }
+    context_set_env(cx, frozen);
+    return 0;
+}
+
+/* Goes to continuation k from a handler whose own chain is in ctx; step and *out say with what. */
+static DoeffStep
+go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *k, PyObject *env, PyObject *store,
+      DoeffStep step, PyObject **out)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    KontinuationTarget target;
+    PyObject *error = step == DOEFF_RAISE ? PyErr_GetRaisedException() : NULL;
+    if (kontinuation_target(cx->st, k, &target) < 0 || adopt_store(cx, store) < 0) {
+        goto wrong;
+    }
+    DoeffHandlerContext *to = target.ctx == NULL ? ctx : target.ctx;
+    if (target.part == K_ORIGIN) {
+        if (to->machine != m) {
+            PyErr_SetString(PyExc_RuntimeError, "this continuation belongs to another run");
+            goto wrong;
+        }
+        if (already_resumed(to)) {
+            goto wrong;
+        }
+        DoeffFiber *top = NULL, *bottom = NULL;
+        if (to != ctx && ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == 1) {
+            top = ctx->top; /* nobody can resume our own chain any more */
+            bottom = ctx->bottom;
+            ctx->top = ctx->bottom = NULL;
+            ctx->state = CTX_RESUMED;
+        }
+        resume_origin(cx, to);
+        if (adopt_env(cx, env) < 0) {
+            goto wrong;
+        }
+        for (Py_ssize_t i = target.prefix == NULL ? 0 : PyTuple_GET_SIZE(target.prefix); i > 0; i--) {
+            PyObject *frame = Py_NewRef(PyTuple_GET_ITEM(target.prefix, i - 1));
+            if (fiber_push(m->fiber, &object_frame, frame, NULL) < 0) {
+                goto wrong;
+            }
+        }
+        if (top != NULL) {
+            machine_orphan(m, top, bottom);
+        }
+        if (error != NULL) {
+            PyErr_SetRaisedException(error);
+        }
+        return step;
+    }
+    /* Outward: leave our own chain behind, unwound first if nobody else can resume it. */
+    if (target.part == K_NOTHING) {
+        while (m->fiber->parent != NULL || m->fiber->len > 0) {
+            if (m->fiber->len > 0) {
+                DoeffFrame frame = m->fiber->frames[--m->fiber->len];
+                Py_XDECREF(frame.a);
+                Py_XDECREF(frame.b);
+            }
+            else {
+                DoeffFiber *done = m->fiber;
+                m->fiber = done->parent;
+                fiber_free(cx->st, done);
+            }
+        }
+        m->fiber->handling = NULL;
+    }
+    if (ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == 1) {
+        DoeffFiber *top = ctx->top, *bottom = ctx->bottom;
+        if (step == DOEFF_PROGRAM) {
+            PyErr_SetString(PyExc_TypeError,
+                            "a program cannot be run in place of an abandoned continuation; "
+                            "return its value instead");
+            goto wrong;
+        }
+        ctx->top = ctx->bottom = NULL;
+        ctx->state = CTX_RESUMED;
+        if (machine_unwind(m, top, bottom, *out, error) < 0) {
+            *out = NULL;
+            return DOEFF_RAISE;
+        }
+        *out = NULL;
+        if (adopt_env(cx, env) < 0) {
+            return DOEFF_RAISE;
+        }
+        PyErr_SetNone(PyExc_GeneratorExit);
+        return DOEFF_RAISE;
+    }
+    if (adopt_env(cx, env) < 0) {
+        goto wrong;
+    }
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+    return step;
+wrong:
+    Py_XDECREF(error);
+    Py_CLEAR(*out);
+    if (ctx->state == CTX_CAPTURED) {
+        resume_origin(cx, ctx);
+    }
+    return DOEFF_RAISE;
+}
+
+static DoeffStep
+result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
+{
+    EngineState *st = cx->st;
+    DoeffHandlerContext *ctx = body_ended(cx, frame);
+    PyTypeObject *type = Py_TYPE(value);
+    if (DOEFF_UNLIKELY(type == st->rec.DirectState->type)) {
+        value = RECORD_FIELD(value, 0);
+        type = Py_TYPE(value);
+        PyObject *k = type == st->rec.CESKState->type ? RECORD_FIELD(value, 3) : Py_None;
+        DoeffStep step = control_step(RECORD_FIELD(value, 0), st, out);
+        track_if_kept(ctx);
+        return go_to(cx, ctx, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
+    }
+    if (DOEFF_UNLIKELY(type == st->rec.CESKState->type)) {
+        PyObject *k = RECORD_FIELD(value, 3);
+        if (PyList_CheckExact(k) && PyList_GET_SIZE(k) == 0) {
+            k = Py_None; /* an empty K means: resume */
+        }
+        DoeffStep step = control_step(RECORD_FIELD(value, 0), st, out);
+        track_if_kept(ctx);
+        return go_to(cx, ctx, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
+    }
+    if (DOEFF_UNLIKELY(type == st->rec.ResumeK->type)) { /* k, value, env, store, error */
+        PyObject *error = RECORD_FIELD(value, 4);
+        DoeffStep step = DOEFF_VALUE;
+        if (error != Py_None) {
+            PyErr_SetRaisedException(Py_NewRef(error));
+            step = DOEFF_RAISE;
+        }
+        else {
+            *out = Py_NewRef(RECORD_FIELD(value, 1));
+        }
+        track_if_kept(ctx);
+        return go_to(cx, ctx, RECORD_FIELD(value, 0), RECORD_FIELD(value, 2), RECORD_FIELD(value, 3), step,
+                     out);
+    }
+    if (ctx->state == CTX_RESUMED) { /* resumed in the middle of the body: this is the scope's value */
+        *out = Py_NewRef(value);
+        return DOEFF_VALUE;
+    }
+    if (already_resumed(ctx)) {
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(value);
+    resume_origin(cx, ctx);
+    track_if_kept(ctx);
+    return DOEFF_VALUE;
+}
+
+static DoeffStep
+result_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
+{
+    DoeffHandlerContext *ctx = body_ended(cx, frame);
+    if (ctx->state == CTX_CAPTURED) {
+        resume_origin(cx, ctx);
+    }
+    track_if_kept(ctx);
+    return DOEFF_PASS;
+}
+
+static PyObject *
+describe_result(const DoeffFrame *frame)
+{
+    PyObject *name = node_handler_name(((DoeffHandlerContext *)frame->a)->node);
+    if (name != NULL) {
+        Py_SETREF(name, PyUnicode_FromFormat("result of %U", name));
+    }
+    return name;
+}
+
+const DoeffFrameKind handler_result_frame = {
+    .name = "HandlerResultFrame",
+    .on_value = result_value,
+    .on_error = result_error,
+    .describe = describe_result,
+};
+
+/* ---- HandlerContext as Python sees it ---- */
+
+static PyObject *
+loose_field(DoeffHandlerContext *ctx, Py_ssize_t i)
+{
+    return Py_NewRef(PyTuple_GET_ITEM(ctx->loose, i));
+}
+
+static PyObject *
+get_store(PyObject *self, void *Py_UNUSED(closure))
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    if (ctx->state == CTX_LOOSE) {
+        return loose_field(ctx, 0);
+    }
+    return Py_XNewRef(context_store(&ctx->machine->cx));
+}
+
+static PyObject *
+get_env(PyObject *self, void *Py_UNUSED(closure))
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    return ctx->state == CTX_LOOSE ? loose_field(ctx, 1) : Py_NewRef(ctx->env);
+}
+
+static PyObject *
+get_k(PyObject *self, void *closure)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    KPart part = (KPart)(size_t)closure;
+    if (ctx->state == CTX_LOOSE) {
+        PyObject *delimited = PyTuple_GET_ITEM(ctx->loose, 2), *outer = PyTuple_GET_ITEM(ctx->loose, 4);
+        return part == K_DELIMITED ? Py_NewRef(delimited)
+               : part == K_OUTER   ? Py_NewRef(outer)
+                                   : PySequence_Concat(delimited, outer);
+    }
+    if (!PyObject_GC_IsTracked(self)) {
+        PyObject_GC_Track(self); /* from here on it may be part of a cycle */
+    }
+    return kontinuation_new(ctx->machine->cx.st, ctx, part);
+}
+
+static PyObject *
+get_depth(PyObject *self, void *Py_UNUSED(closure))
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    return ctx->state == CTX_LOOSE ? loose_field(ctx, 3) : PyLong_FromLong(ctx->node->depth);
+}
+
+static PyObject *
+get_inherited(PyObject *self, void *Py_UNUSED(closure))
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    if (ctx->state == CTX_LOOSE) {
+        return loose_field(ctx, 5);
+    }
+    DoeffHandlerContext *origin = ctx;
+    while (origin->inner != NULL) {
+        origin = origin->inner;
+    }
+    HandlerNode *node = origin->top != NULL ? origin->top->node : origin->node;
+    return kontinuation_handlers(ctx->machine->cx.st, node);
+}
+
+static PyObject *
+ctx_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"store", "env", "delimited_k", "handler_depth", "outer_k",
+                               "inherited_handlers", NULL};
+    PyObject *store, *env, *delimited, *depth, *outer = NULL, *inherited = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OO:HandlerContext", keywords, &store, &env,
+                                     &delimited, &depth, &outer, &inherited)) {
+        return NULL;
+    }
+    PyObject *loose = Py_BuildValue("OOOONN", store, env, delimited, depth,
+                                    outer == NULL ? PyList_New(0) : Py_NewRef(outer),
+                                    inherited == NULL ? PyList_New(0) : Py_NewRef(inherited));
+    if (loose == NULL) {
+        return NULL;
+    }
+    DoeffHandlerContext *ctx = ctx_new(engine_state_of(type));
+    if (ctx == NULL) {
+        Py_DECREF(loose);
+        return NULL;
+    }
+    ctx->loose = loose;
+    PyObject_GC_Track(ctx);
+    return (PyObject *)ctx;
+}
+
+static PyObject *
+ctx_repr(PyObject *self)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    if (ctx->state == CTX_LOOSE) {
+        return PyUnicode_FromString("<HandlerContext made by hand>");
+    }
+    static const char *const states[] = {"captured", "running", "resumed"};
+    PyObject *name = node_handler_name(ctx->node);
+    if (name == NULL) {
+        return NULL;
+    }
+    PyObject *text = PyUnicode_FromFormat("<HandlerContext of %U, continuation %s>", name,
+                                          states[ctx->state]);
+    Py_DECREF(name);
+    return text;
+}
+
+static PyGetSetDef ctx_getset[] = {
+    {"store", get_store, NULL, PyDoc_STR("The task's current store, a dict that may be changed in place."), NULL},
+    {"env", get_env, NULL, PyDoc_STR("The environment at the effect's origin."), NULL},
+    {"k", get_k, NULL, PyDoc_STR("delimited_k + outer_k, seen lazily."), (void *)K_ALL},
+    {"delimited_k", get_k, NULL, PyDoc_STR("The frames from the origin up to this handler."), (void *)K_DELIMITED},
+    {"outer_k", get_k, NULL, PyDoc_STR("This handler's HandlerFrame and everything outside it."), (void *)K_OUTER},
+    {"handler_depth", get_depth, NULL, PyDoc_STR("The number of handlers outside this one."), NULL},
+    {"inherited_handlers", get_inherited, NULL, PyDoc_STR("The origin's handlers as HandlerFrames, innermost first."), NULL},
+    {NULL},
+};
+
+static PyType_Slot ctx_slots[] = {
+    {Py_tp_new, ctx_tp_new},
+    {Py_tp_dealloc, ctx_dealloc},
+    {Py_tp_traverse, ctx_traverse},
+    {Py_tp_clear, ctx_clear},
+    {Py_tp_repr, ctx_repr},
+    {Py_tp_getset, ctx_getset},
+    {Py_tp_doc, (void *)PyDoc_STR("HandlerContext(store, env, delimited_k, handler_depth, outer_k=[], inherited_handlers=[])\n--\n\n"
+                                  "What a handler knows of the effect's origin and holds of the rest of the program.")},
+    {0, NULL},
+};
+
+static PyType_Spec ctx_spec = {
+    .name = "doeff.cesk.handler_frame.HandlerContext",
+    .basicsize = sizeof(DoeffHandlerContext),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = ctx_slots,
+};
+
+int
+handler_room_init(PyObject *module, EngineState *st)
+{
+    st->HandlerContext_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ctx_spec, NULL);
+    return st->HandlerContext_Type == NULL ? -1 : PyModule_AddType(module, st->HandlerContext_Type);
+}

@@ -1,0 +1,34 @@
+/* kontinuation: a continuation as Python sees it, a lazy sequence of frames.
+ *
+ * ctx.k, ctx.delimited_k and ctx.outer_k are views of one HandlerContext: making one
+ * is O(1), and handing one back unchanged resumes in O(1). Frames become FrameView
+ * objects only when somebody indexes, iterates or compares. [frame, ...] + k is a
+ * view with a prefix of Python frames; every other list operation gives a list.
+ */
+#ifndef DOEFF_KONTINUATION_H
+#define DOEFF_KONTINUATION_H
+
+#include "machine.h"
+
+typedef enum {
+    K_ALL,       /* from the origin to the root */
+    K_DELIMITED, /* from the origin up to the handler */
+    K_OUTER,     /* from the handler outward */
+    K_ORIGIN,    /* target only: resume where the effect was performed */
+    K_NOTHING,   /* target only: the empty continuation, which ends the task */
+} KPart;
+
+typedef struct KontinuationTarget {
+    DoeffHandlerContext *ctx; /* borrowed from k; NULL: the one of the handler itself */
+    KPart part;               /* K_ORIGIN, K_OUTER or K_NOTHING */
+    PyObject *prefix;         /* borrowed from k: tuple of Python frames to run first, innermost first; or NULL */
+} KontinuationTarget;
+
+PyObject *kontinuation_new(EngineState *st, DoeffHandlerContext *ctx /* borrowed */, KPart part);
+/* What a K given back by a handler means; -1 with TypeError for what is no continuation. None: K_ORIGIN. */
+int kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target);
+/* The handlers from node outward as a list of HandlerFrame views. */
+PyObject *kontinuation_handlers(EngineState *st, HandlerNode *node);
+int kontinuation_room_init(PyObject *module, EngineState *st);
+
+#endif

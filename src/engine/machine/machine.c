@@ -1,0 +1,604 @@
+#include "machine.h"
+
+#include "../program/kleisli.h"
+#include "../program/program.h"
+#include "../report/trace.h"
+
+/* ---- the frame of a generator: it stays until the generator has ended ---- */
+
+static PyObject *
+describe_return(const DoeffFrame *frame)
+{
+    return program_describe_resume(frame->a, frame->b);
+}
+
+/* The loop knows this kind; its functions are never called. */
+const DoeffFrameKind return_frame = {
+    .name = "ReturnFrame",
+    .describe = describe_return,
+};
+
+/* ---- forwarded effects: the origin comes back for a while ---- */
+
+int
+context_enter_origin(DoeffContext *cx)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    DoeffHandlerContext *ctx = cx->forwarder;
+    if (ctx == NULL) {
+        return 0;
+    }
+    cx->forwarder = NULL;
+    DoeffFiber *fiber = m->fiber;
+    DoeffHandlerContext *innermost = ctx;
+    for (DoeffHandlerContext *c = ctx; c != NULL; c = c->inner) {
+        if (c->state != CTX_CAPTURED) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            "continuation already resumed: the effect that this handler forwards has "
+                            "been answered before");
+            return -1;
+        }
+        innermost = c;
+    }
+    PyObject *env = Py_NewRef(cx->env);
+    for (DoeffHandlerContext *c = ctx; c != NULL; c = c->inner) {
+        c->bottom->parent = fiber;
+        c->state = CTX_ATTACHED;
+        fiber = c->top;
+    }
+    m->fiber = fiber;
+    context_set_env(cx, Py_NewRef(innermost->env));
+    return fiber_push(fiber, &forward_frame, Py_NewRef((PyObject *)ctx), env);
+}
+
+/* The program at the origin has ended: cut the chain off again. */
+static void
+leave_origin(DoeffContext *cx, DoeffFrame *frame)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)frame->a;
+    DoeffFiber *fiber = ctx->bottom->parent;
+    for (DoeffHandlerContext *c = ctx; c != NULL; c = c->inner) {
+        c->bottom->parent = NULL;
+        c->state = CTX_CAPTURED;
+    }
+    m->fiber = fiber;
+    context_set_env(cx, Py_NewRef(frame->b));
+}
+
+static DoeffStep
+forward_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
+{
+    leave_origin(cx, frame);
+    *out = Py_NewRef(value);
+    return DOEFF_VALUE;
+}
+
+static DoeffStep
+forward_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
+{
+    leave_origin(cx, frame);
+    return DOEFF_PASS;
+}
+
+const DoeffFrameKind forward_frame = {
+    .name = "ForwardFrame",
+    .on_value = forward_value,
+    .on_error = forward_error,
+};
+
+/* The innermost handler body that this yield belongs to, if effect is the one it was given. */
+static DoeffHandlerContext *
+forwarder_of(DoeffFiber *fiber, PyObject *effect)
+{
+    while (fiber->handling == NULL) {
+        if (!fiber->in_handler || fiber->parent == NULL) {
+            return NULL;
+        }
+        fiber = fiber->parent;
+    }
+    return fiber->handling->effect == effect ? fiber->handling : NULL;
+}
+
+/* ---- scopes ---- */
+
+int
+context_install(DoeffContext *cx, PyObject *handler)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    DoeffFiber *outside = m->fiber;
+    HandlerNode *node = node_new(cx->st, handler, outside->node);
+    if (node == NULL) {
+        return -1;
+    }
+    DoeffFiber *fiber = fiber_new(cx->st, outside, node, outside->node);
+    Py_DECREF(node);
+    if (fiber == NULL) {
+        return -1;
+    }
+    node->owner = fiber;
+    fiber->ret_env = Py_NewRef(cx->env);
+    fiber->in_handler = outside->in_handler || outside->handling != NULL;
+    m->fiber = fiber;
+    return 0;
+}
+
+/* A fiber in which only what lies outside node is in force. */
+static int
+mask(DoeffMachine *m, HandlerNode *node)
+{
+    DoeffFiber *fiber = fiber_new(m->cx.st, m->fiber, node->parent, node->parent);
+    if (fiber == NULL) {
+        return -1;
+    }
+    fiber->ret_env = Py_NewRef(m->cx.env);
+    fiber->in_handler = m->fiber->in_handler || m->fiber->handling != NULL;
+    m->fiber = fiber;
+    return 0;
+}
+
+int
+context_unshare_store(DoeffContext *cx)
+{
+    PyObject *copy = PyDict_Copy(cx->store);
+    if (copy == NULL) {
+        return -1;
+    }
+    Py_SETREF(cx->store, copy);
+    cx->store_shared = 0;
+    return 0;
+}
+
+/* The current fiber has no frame left: its parent's environment is back in force. */
+static void
+leave_fiber(DoeffMachine *m)
+{
+    DoeffFiber *done = m->fiber;
+    m->fiber = done->parent;
+    if (done->ret_env != NULL) {
+        context_set_env(&m->cx, done->ret_env);
+        done->ret_env = NULL;
+    }
+    fiber_free(m->cx.st, done);
+}
+
+/* ---- continuations that nobody can resume any more ---- */
+
+static DoeffStep
+abandon_done(DoeffContext *cx, DoeffFrame *frame, PyObject **out)
+{
+    (void)cx;
+    if (frame->b != NULL) {
+        PyErr_SetRaisedException(Py_NewRef(frame->b));
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(frame->a);
+    return DOEFF_VALUE;
+}
+
+static DoeffStep
+abandon_value(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **out)
+{
+    return abandon_done(cx, frame, out);
+}
+
+static DoeffStep
+abandon_error(DoeffContext *cx, DoeffFrame *frame, PyObject *error, PyObject **out)
+{
+    if (PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit)) {
+        trace_drop(MACHINE_OF(cx));
+        return abandon_done(cx, frame, out);
+    }
+    return DOEFF_PASS; /* a finally that raised: whoever comes next gets that */
+}
+
+const DoeffFrameKind abandon_frame = {
+    .name = "AbandonFrame",
+    .on_value = abandon_value,
+    .on_error = abandon_error,
+};
+
+int
+machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, PyObject *value, PyObject *error)
+{
+    DoeffFiber *here = m->fiber;
+    /* What runs while it unwinds is handled by those outside it. */
+    for (DoeffFiber *f = top;; f = f->parent) {
+        HandlerNode *node = f->node;
+        for (HandlerNode *n = node; n != f->base && n != NULL; n = n->parent) {
+            if (n->owner == f) {
+                n->owner = NULL;
+            }
+        }
+        f->node = (HandlerNode *)Py_NewRef(here->node);
+        f->base = here->node;
+        Py_DECREF(node);
+        if (f == bottom) {
+            break;
+        }
+    }
+    if (fiber_push(here, &abandon_frame, value, error) < 0) {
+        bottom->parent = NULL;
+        fiber_free_chain(m->cx.st, top);
+        return -1;
+    }
+    bottom->parent = here;
+    if (bottom->ret_env == NULL) {
+        bottom->ret_env = Py_NewRef(m->cx.env);
+    }
+    else {
+        Py_SETREF(bottom->ret_env, Py_NewRef(m->cx.env));
+    }
+    m->fiber = top;
+    return 0;
+}
+
+void
+machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
+{
+    if (m->over || m->fiber == NULL) {
+        bottom->parent = NULL;
+        fiber_free_chain(m->cx.st, top);
+        return;
+    }
+    /* Somebody dropped the last reference in the middle of something: the loop unwinds
+       the chain before its next step. The bottoms' parent fields link the chains. */
+    bottom->parent = NULL;
+    if (m->orphans_len == m->orphans_cap) {
+        int cap = m->orphans_cap == 0 ? 4 : m->orphans_cap * 2;
+        DoeffFiber **grown = PyMem_Realloc(m->orphans, sizeof(DoeffFiber *) * (size_t)cap * 2);
+        if (grown == NULL) { /* no memory to defer it: close the generators here */
+            fiber_free_chain(m->cx.st, top);
+            return;
+        }
+        m->orphans = grown;
+        m->orphans_cap = cap;
+    }
+    m->orphans[m->orphans_len * 2] = top;
+    m->orphans[m->orphans_len * 2 + 1] = bottom;
+    m->orphans_len++;
+    m->cx.attention = 1;
+}
+
+/* ---- the loop ---- */
+
+/* exc (stolen) goes into gen at its yield. What PyIter_Send would say of the outcome. */
+static PySendResult
+throw_into(EngineState *st, PyObject *gen, PyObject *exc, PyObject **out)
+{
+    *out = PyObject_CallMethodOneArg(gen, st->str_throw, exc);
+    Py_DECREF(exc);
+    if (*out != NULL) {
+        return PYGEN_NEXT;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return PYGEN_ERROR;
+    }
+    PyObject *stop = PyErr_GetRaisedException();
+    *out = PyObject_GetAttrString(stop, "value");
+    Py_DECREF(stop);
+    return *out == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+RunEnd
+machine_run(DoeffMachine *m, PyObject *program, PyObject **out)
+{
+    EngineState *st = m->cx.st;
+    PyObject *value = NULL;   /* control: a value on its way down */
+    PyObject *error = NULL;   /* control: an error on its way down */
+    PyObject *yielded = Py_NewRef(program); /* control: something to perform */
+    DoeffHandlerContext *forwarder = NULL;
+    HandlerNode *node = m->fiber->node;
+    goto perform;
+
+deliver: /* value goes to the top frame */
+    {
+        DoeffFiber *fiber = m->fiber;
+        if (DOEFF_UNLIKELY(fiber->len == 0)) {
+            if (fiber->parent == NULL) {
+                *out = value;
+                return RUN_DONE;
+            }
+            leave_fiber(m);
+            goto deliver;
+        }
+        DoeffFrame *top = &fiber->frames[fiber->len - 1];
+        if (DOEFF_LIKELY(top->kind == &return_frame)) {
+            PySendResult sent = PyIter_Send(top->a, value, &yielded);
+            Py_DECREF(value);
+            if (DOEFF_LIKELY(sent == PYGEN_NEXT)) {
+                goto yielded;
+            }
+            if (sent == PYGEN_RETURN) {
+                fiber = m->fiber;
+                DoeffFrame done = fiber->frames[--fiber->len];
+                value = yielded;
+                Py_DECREF(done.a);
+                Py_XDECREF(done.b);
+                goto deliver;
+            }
+            goto generator_failed;
+        }
+        DoeffFrame frame = *top;
+        fiber->len--;
+        DoeffStep step = DOEFF_PASS;
+        PyObject *answer = NULL;
+        if (frame.kind->on_value != NULL) {
+            step = frame.kind->on_value(&m->cx, &frame, value, &answer);
+        }
+        if (step == DOEFF_PASS) {
+            answer = value;
+        }
+        else {
+            Py_DECREF(value);
+        }
+        if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) {
+            error = trace_begin(m, NULL);
+        }
+        Py_XDECREF(frame.a);
+        Py_XDECREF(frame.b);
+        if (step == DOEFF_PROGRAM) {
+            yielded = answer;
+            goto run_program;
+        }
+        if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) {
+            goto fail;
+        }
+        value = answer;
+        goto deliver;
+    }
+
+yielded: /* by the program of the current fiber */
+    {
+        DoeffFiber *fiber = m->fiber;
+        node = fiber->node;
+        forwarder = NULL;
+        if (DOEFF_UNLIKELY(fiber->handling != NULL || fiber->in_handler)) {
+            forwarder = forwarder_of(fiber, yielded);
+        }
+        goto perform;
+    }
+
+run_program: /* handed to the machine by a frame or an effect function */
+    node = m->fiber->node;
+    forwarder = NULL;
+
+perform:
+    {
+        PyTypeObject *type = Py_TYPE(yielded);
+        NodeEntry *entry = node_probe(node, type);
+        if (DOEFF_UNLIKELY(entry->type != type)) {
+            entry = node_resolve(st, node, type);
+            if (entry == NULL) {
+                goto perform_failed;
+            }
+        }
+        PyObject *answer = NULL;
+        m->at = entry->node;
+        m->cx.forwarder = forwarder;
+        DoeffStep step = entry->fn(&m->cx, yielded, &answer);
+        if (DOEFF_LIKELY(step == DOEFF_VALUE)) {
+            Py_DECREF(yielded);
+            value = answer;
+            if (DOEFF_UNLIKELY(m->cx.attention)) {
+                goto attend;
+            }
+            goto deliver;
+        }
+        switch (step) {
+        case DOEFF_PROGRAM:
+            Py_SETREF(yielded, answer);
+            goto run_program;
+        case DOEFF_PASS:
+            node = m->at->parent;
+            goto perform;
+        case DOEFF_OUTSIDE:
+            node = m->at->parent;
+            Py_SETREF(yielded, answer);
+            forwarder = NULL;
+            if (!PyType_IsSubtype(Py_TYPE(yielded), st->Effect_Type)) {
+                if (mask(m, m->at) < 0) {
+                    goto perform_failed;
+                }
+            }
+            goto perform;
+        default:
+            goto perform_failed;
+        }
+    }
+
+perform_failed:
+    error = trace_begin(m, yielded);
+    Py_CLEAR(yielded);
+    goto fail;
+
+generator_failed: /* the top frame's generator is finished by the exception that is set */
+    {
+        DoeffFiber *fiber = m->fiber;
+        error = trace_begin(m, NULL);
+        trace_note(m, &fiber->frames[fiber->len - 1], error);
+        DoeffFrame done = fiber->frames[--fiber->len];
+        Py_DECREF(done.a);
+        Py_XDECREF(done.b);
+        goto fail;
+    }
+
+fail: /* error goes to the top frame */
+    {
+        DoeffFiber *fiber = m->fiber;
+        if (fiber->len == 0) {
+            trace_note_scope(m, fiber);
+            if (fiber->parent == NULL) {
+                *out = error;
+                return RUN_FAILED;
+            }
+            leave_fiber(m);
+            goto fail;
+        }
+        DoeffFrame *top = &fiber->frames[fiber->len - 1];
+        if (DOEFF_LIKELY(top->kind == &return_frame)) {
+            PyObject *thrown = Py_NewRef(error);
+            PySendResult sent = throw_into(st, top->a, error, &yielded);
+            if (sent == PYGEN_ERROR) {
+                Py_DECREF(thrown);
+                goto generator_failed;
+            }
+            trace_park(m, thrown);
+            Py_DECREF(thrown);
+            if (sent == PYGEN_NEXT) {
+                goto yielded;
+            }
+            fiber = m->fiber;
+            DoeffFrame done = fiber->frames[--fiber->len];
+            value = yielded;
+            Py_DECREF(done.a);
+            Py_XDECREF(done.b);
+            goto deliver;
+        }
+        DoeffFrame frame = *top;
+        trace_note(m, top, error);
+        fiber->len--;
+        DoeffStep step = DOEFF_PASS;
+        PyObject *answer = NULL;
+        if (frame.kind->on_error != NULL) {
+            step = frame.kind->on_error(&m->cx, &frame, error, &answer);
+        }
+        if (step == DOEFF_RAISE) {
+            Py_SETREF(error, trace_begin(m, NULL));
+        }
+        Py_XDECREF(frame.a);
+        Py_XDECREF(frame.b);
+        if (step == DOEFF_PASS || step == DOEFF_RAISE) {
+            goto fail;
+        }
+        trace_drop(m);
+        Py_CLEAR(error);
+        if (step == DOEFF_PROGRAM) {
+            yielded = answer;
+            goto run_program;
+        }
+        value = answer;
+        goto deliver;
+    }
+
+attend: /* between two effects: value is the answer of the last one */
+    m->cx.attention = 0;
+    if (m->orphans_len > 0) {
+        m->orphans_len--;
+        DoeffFiber *top = m->orphans[m->orphans_len * 2];
+        DoeffFiber *bottom = m->orphans[m->orphans_len * 2 + 1];
+        m->cx.attention = m->orphans_len > 0;
+        if (machine_unwind(m, top, bottom, value, NULL) < 0) {
+            error = trace_begin(m, NULL);
+            goto fail;
+        }
+        PyErr_SetNone(PyExc_GeneratorExit);
+        error = trace_begin(m, NULL);
+        goto fail;
+    }
+    goto deliver;
+}
+
+/* ---- the object ---- */
+
+DoeffMachine *
+machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
+{
+    DoeffMachine *m = (DoeffMachine *)freelist_pop(&st->free_machines);
+    if (m == NULL) {
+        m = PyObject_GC_New(DoeffMachine, st->Machine_Type);
+    }
+    if (m == NULL) {
+        Py_DECREF(env);
+        Py_DECREF(store);
+        return NULL;
+    }
+    m->cx = (DoeffContext){.env = env, .store = store, .st = st};
+    m->fiber = NULL;
+    m->at = NULL;
+    m->trace = NULL;
+    m->orphans = NULL;
+    m->orphans_len = m->orphans_cap = 0;
+    m->thread = 0;
+    m->over = 0;
+    m->fiber = fiber_new(st, NULL, chain, (HandlerNode *)st->root_node);
+    if (m->fiber == NULL) {
+        Py_DECREF(m);
+        return NULL;
+    }
+    return m;
+}
+
+static int
+machine_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    DoeffMachine *m = (DoeffMachine *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(m->cx.env);
+    Py_VISIT(m->cx.store);
+    Py_VISIT(m->trace);
+    for (int i = 0; i < m->orphans_len; i++) {
+        int failed = fiber_traverse(m->orphans[i * 2], visit, arg);
+        if (failed) {
+            return failed;
+        }
+    }
+    return fiber_traverse(m->fiber, visit, arg);
+}
+
+static int
+machine_clear(PyObject *op)
+{
+    DoeffMachine *m = (DoeffMachine *)op;
+    m->over = 1;
+    DoeffFiber *fiber = m->fiber;
+    m->fiber = NULL;
+    fiber_free_chain(m->cx.st, fiber);
+    while (m->orphans_len > 0) {
+        m->orphans_len--;
+        fiber_free_chain(m->cx.st, m->orphans[m->orphans_len * 2]);
+    }
+    Py_CLEAR(m->cx.env);
+    Py_CLEAR(m->cx.store);
+    Py_CLEAR(m->trace);
+    return 0;
+}
+
+static void
+machine_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    if (PyObject_GC_IsTracked(op)) {
+        PyObject_GC_UnTrack(op);
+    }
+    (void)machine_clear(op);
+    PyMem_Free(((DoeffMachine *)op)->orphans);
+    if (((PyHeapTypeObject *)tp)->ht_module != NULL
+        && freelist_push(&((DoeffMachine *)op)->cx.st->free_machines, op)) {
+        return;
+    }
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static PyType_Slot machine_slots[] = {
+    {Py_tp_dealloc, machine_dealloc},
+    {Py_tp_traverse, machine_traverse},
+    {Py_tp_clear, machine_clear},
+    {0, NULL},
+};
+
+static PyType_Spec machine_spec = {
+    .name = "doeff._engine.Machine",
+    .basicsize = sizeof(DoeffMachine),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = machine_slots,
+};
+
+int
+machine_room_init(PyObject *module, EngineState *st)
+{
+    st->Machine_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &machine_spec, NULL);
+    return st->Machine_Type == NULL ? -1 : 0;
+}

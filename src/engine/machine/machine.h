@@ -1,0 +1,250 @@
+/* machine: the loop, and the structures it runs on.
+ *
+ * A run is one DoeffMachine. Its current continuation is a stack of fibers; each
+ * fiber is a contiguous stack of frames above a range of handler nodes. A value or
+ * an error goes to the top frame of the current fiber; a fiber without frames is
+ * left for its parent.
+ *
+ *   fiber->node     innermost handler in force while this fiber runs
+ *   fiber->base     first node that is not this fiber's own; the range [node, base)
+ *                   is the handlers whose scope ends when the fiber ends
+ *   fiber->parent   who gets the fiber's result; NULL for a root or a captured chain
+ *
+ * Nodes form an immutable chain outward and may be shared by any number of fibers
+ * and runs. Each node caches type of yielded object -> what to do with it.
+ *
+ * A Python handler h that gets an effect captures the chain from the current fiber
+ * to the one that owns h into the HandlerContext; its body runs as a frame of the
+ * fiber outside, above a HandlerResultFrame. Resuming links the chain back. Both
+ * are O(1): nothing is copied.
+ *
+ * Fibers, frames and nodes belong to one run (or to a HandlerContext that holds a
+ * captured chain) and are touched by one thread at a time.
+ */
+#ifndef DOEFF_MACHINE_H
+#define DOEFF_MACHINE_H
+
+#include "../../../include/doeff.h"
+#include "../state.h"
+
+typedef struct HandlerNode HandlerNode;
+typedef struct DoeffFiber DoeffFiber;
+typedef struct DoeffMachine DoeffMachine;
+typedef struct DoeffHandlerContext DoeffHandlerContext;
+
+/* ---- handler nodes ---- */
+
+typedef struct NodeEntry {
+    PyTypeObject *type; /* strong; NULL: empty */
+    DoeffEffectFn fn;
+    HandlerNode *node;  /* borrowed: on our own chain outward; NULL for the machine's own controls */
+} NodeEntry;
+
+#define NODE_CACHE_SIZE 32 /* a power of two; direct-mapped, so a program with more classes only searches more */
+
+struct HandlerNode {
+    PyObject_HEAD
+    HandlerNode *parent;  /* outward; strong; NULL for the last one, which handles nothing */
+    PyObject *handler;    /* what was installed; strong; NULL in the last node */
+    PyObject *wants;      /* tuple of classes a Python handler is narrowed to; NULL: all; strong */
+    DoeffFiber *owner;    /* hint: the fiber that owns this node in the run that made it, or NULL */
+    int depth;            /* handlers outward of this one */
+    int foreign;          /* the cache holds classes that are not the engine's */
+    NodeEntry *cache;     /* NODE_CACHE_SIZE entries; a constant empty row until first asked */
+};
+
+/* A chain with handler in front of parent. wants is worked out from annotations. */
+HandlerNode *node_new(EngineState *st, PyObject *handler, HandlerNode *parent);
+/* The chain for a run's handlers (a tuple, outermost first; strong). The last chain is kept
+ * and used again when the handlers are the same ones and no other run is using it. */
+HandlerNode *node_chain_for(EngineState *st, PyObject *handlers);
+/* The run that used the chain is over: forget classes that are not ours. */
+void node_scrub(HandlerNode *chain);
+/* Who serves an object of this type, seen from node outward; NULL with an error set. */
+NodeEntry *node_resolve(EngineState *st, HandlerNode *node, PyTypeObject *type);
+
+static inline NodeEntry *
+node_probe(HandlerNode *node, PyTypeObject *type)
+{
+    size_t bits = (size_t)type;
+    return &node->cache[((bits >> 5) ^ (bits >> 10)) & (NODE_CACHE_SIZE - 1)];
+}
+
+PyObject *node_handler_name(HandlerNode *node); /* str, strong */
+int node_room_init(PyObject *module, EngineState *st);
+/* A program that hands effect to a native handler as if it stood next outward. */
+PyObject *delegate_new(EngineState *st, PyObject *handler /* borrowed */, PyObject *effect /* borrowed */);
+DoeffStep delegate_start(DoeffContext *cx, PyObject *program, PyObject **out);
+int delegate_room_init(PyObject *module, EngineState *st);
+
+/* ---- native handlers ---- */
+
+typedef struct NativeCase {
+    PyTypeObject *type; /* strong */
+    DoeffEffectFn fn;
+} NativeCase;
+
+typedef struct NativeHandler {
+    PyObject_HEAD
+    PyObject *name;     /* str */
+    PyObject *data;     /* the handler's own state, cx->data while it is in charge; or NULL */
+    DoeffEffectFn any;  /* for every effect that no case serves; or NULL */
+    const DoeffFrameKind *scope; /* how its fiber shows in stack traces; NULL: HandlerFrame */
+    Py_ssize_t ncases;
+    NativeCase *cases;
+} NativeHandler;
+
+NativeHandler *native_handler_new(EngineState *st, const char *name, PyObject *data /* borrowed or NULL */,
+                                  DoeffEffectFn any);
+/* The function for an effect of this type, or NULL. */
+DoeffEffectFn native_handler_case(NativeHandler *handler, PyTypeObject *type);
+int native_handler_serve(NativeHandler *handler, PyTypeObject *type, DoeffEffectFn fn);
+
+/* ---- fibers ---- */
+
+#define FIBER_INLINE_FRAMES 4 /* a small task's frames fit; 24 bytes each */
+
+struct DoeffFiber {
+    DoeffFiber *parent;
+    HandlerNode *node;              /* strong */
+    HandlerNode *base;              /* borrowed: on node's chain */
+    PyObject *ret_env;              /* environment of the parent's frames; strong or NULL */
+    DoeffHandlerContext *handling;  /* innermost handler body on this fiber; borrowed from its frame */
+    DoeffFrame *frames;             /* inline_frames or a heap block */
+    Py_ssize_t len, cap;
+    int in_handler;                 /* opened by a handler's body */
+    DoeffFrame inline_frames[FIBER_INLINE_FRAMES];
+};
+
+/* ---- the machine ---- */
+
+struct DoeffMachine {
+    PyObject_HEAD
+    DoeffContext cx;                /* first, so that a context is a machine */
+    DoeffFiber *fiber;              /* current; NULL before and after the run */
+    HandlerNode *at;                /* node in charge of the effect being dispatched */
+    PyObject *trace;                /* DoeffTrace of the error in flight, or NULL */
+    DoeffFiber **orphans;           /* captured chains nobody can resume any more: top, bottom, top, ... */
+    int orphans_len, orphans_cap;   /* pairs */
+    unsigned long thread;           /* who drives it; 0: nobody */
+    int over;                       /* the run has ended */
+};
+
+#define MACHINE_OF(context) ((DoeffMachine *)((char *)(context) - offsetof(DoeffMachine, cx)))
+
+typedef enum { RUN_RAISED = -1, RUN_DONE = 0, RUN_FAILED } RunEnd;
+
+/* A machine ready to run program under chain; takes env and store (stolen). */
+DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, PyObject *env, PyObject *store);
+/* Runs program (any object) to the end: RUN_DONE and its value, or RUN_FAILED and the
+ * exception that left it. *out is strong. */
+RunEnd machine_run(DoeffMachine *m, PyObject *program, PyObject **out);
+/* Unwinds a captured chain by GeneratorExit; then value or error (both stolen, one NULL) goes to
+ * the current top frame. The caller delivers the GeneratorExit. */
+int machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, PyObject *value, PyObject *error);
+/* The last reference to a captured chain is gone: unwind it before the next step. */
+void machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom);
+int machine_room_init(PyObject *module, EngineState *st);
+
+/* The function for a program's type, or NULL. */
+DoeffEffectFn machine_program_fn(EngineState *st, PyTypeObject *type);
+
+DoeffFiber *fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node /* borrowed */,
+                      HandlerNode *base);
+void fiber_free(EngineState *st, DoeffFiber *fiber);
+/* Frees top and all its parents, innermost frame first. */
+void fiber_free_chain(EngineState *st, DoeffFiber *top);
+int fiber_traverse(DoeffFiber *top, visitproc visit, void *arg);
+int fiber_grow(DoeffFiber *fiber);
+
+/* Pushes a frame; takes a and b (stolen, also on failure). */
+static inline int
+fiber_push(DoeffFiber *fiber, const DoeffFrameKind *kind, PyObject *a, PyObject *b)
+{
+    if (DOEFF_UNLIKELY(fiber->len == fiber->cap) && fiber_grow(fiber) < 0) {
+        Py_XDECREF(a);
+        Py_XDECREF(b);
+        return -1;
+    }
+    fiber->frames[fiber->len++] = (DoeffFrame){kind, a, b};
+    return 0;
+}
+
+/* ---- what effect functions use ---- */
+
+/* To be called first by an effect function that runs a program: puts a forwarded effect's
+ * origin back in force, so that frames land there and cx->env is the one there. */
+int context_enter_origin(DoeffContext *cx);
+
+static inline int
+context_begin(DoeffContext *cx)
+{
+    return cx->forwarder == NULL ? 0 : context_enter_origin(cx);
+}
+
+static inline int
+context_push(DoeffContext *cx, const DoeffFrameKind *kind, PyObject *a /* stolen */, PyObject *b /* stolen */)
+{
+    return fiber_push(MACHINE_OF(cx)->fiber, kind, a, b);
+}
+
+static inline void
+context_set_env(DoeffContext *cx, PyObject *env /* stolen */)
+{
+    Py_SETREF(cx->env, env);
+}
+
+int context_unshare_store(DoeffContext *cx);
+
+/* The task's dict, ready to be written to (borrowed); NULL with an error. */
+static inline PyObject *
+context_store(DoeffContext *cx)
+{
+    if (DOEFF_UNLIKELY(cx->store_shared) && context_unshare_store(cx) < 0) {
+        return NULL;
+    }
+    return cx->store;
+}
+
+/* Opens a fiber in which handler (strong reference taken by the node) is in force; the
+ * program started next runs in it. */
+int context_install(DoeffContext *cx, PyObject *handler);
+
+/* ---- frame kinds of the machine ---- */
+
+extern const DoeffFrameKind return_frame;         /* a: generator, b: KleisliProgram or NULL */
+extern const DoeffFrameKind handler_result_frame; /* a: HandlerContext */
+extern const DoeffFrameKind forward_frame;        /* a: HandlerContext of the forwarder, b: its env */
+extern const DoeffFrameKind abandon_frame;        /* a: value to go on with, b: error to go on with */
+extern const DoeffFrameKind object_frame;         /* a: an object with on_value and on_error */
+
+/* ---- handler contexts ---- */
+
+typedef enum {
+    CTX_CAPTURED, /* holds the chain top..bottom */
+    CTX_ATTACHED, /* the chain is linked into the run for a forwarded effect's program */
+    CTX_RESUMED,  /* the chain went back into the run for good */
+    CTX_LOOSE,    /* made by hand, for unit tests of handlers */
+} CtxState;
+
+struct DoeffHandlerContext {
+    PyObject_HEAD
+    CtxState state;
+    DoeffMachine *machine;      /* strong; NULL when loose */
+    DoeffFiber *top, *bottom;   /* owned while captured */
+    HandlerNode *node;          /* the handler at work; strong */
+    PyObject *effect;           /* strong */
+    PyObject *env;              /* at the origin; strong */
+    PyObject *store;            /* only when loose; strong */
+    DoeffHandlerContext *outer_body; /* handler body further down on the same fiber; borrowed */
+    DoeffHandlerContext *inner; /* forwarded: the context of the handler whose body yielded it; strong */
+    PyObject *loose;            /* tuple of the constructor's arguments, when loose */
+    PyObject *resumed_at;       /* str: where it was resumed */
+    int body_done;              /* its HandlerResultFrame is gone */
+};
+
+/* The effect function of every Python handler: capture, call, run the body. */
+DoeffStep python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out);
+int handler_room_init(PyObject *module, EngineState *st);
+
+#endif

@@ -1,0 +1,192 @@
+/* The module doeff._engine: makes the state and calls every room's init in order. */
+#include "effects/effects.h"
+#include "handlers/presets.h"
+#include "machine/cesk.h"
+#include "machine/kontinuation.h"
+#include "machine/machine.h"
+#include "program/kleisli.h"
+#include "program/program.h"
+#include "report/result.h"
+#include "report/trace.h"
+#include "run.h"
+#include "state.h"
+#include "values/frozendict.h"
+
+static int
+intern_strings(EngineState *st)
+{
+    const struct {
+        PyObject **slot;
+        const char *text;
+    } strings[] = {
+        {&st->str_throw, "throw"},
+        {&st->str_close, "close"},
+        {&st->str_send, "send"},
+        {&st->str_to_generator, "to_generator"},
+        {&st->str_created_at, "created_at"},
+        {&st->str_name, "__name__"},
+        {&st->str_qualname, "__qualname__"},
+        {&st->str_annotations, "__annotations__"},
+        {&st->str_log, "__log__"},
+        {&st->str_graph, "__graph__"},
+        {&st->str_cache_storage, "__cache_storage__"},
+        {&st->str_cache_expiry, "__cache_expiry__"},
+        {&st->str_lazy_cache, "__ask_lazy_cache__"},
+        {&st->str_current_time, "__current_time__"},
+        {&st->str_on_value, "on_value"},
+        {&st->str_on_error, "on_error"},
+        {&st->str_trace, "__doeff_trace__"},
+    };
+    for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+        *strings[i].slot = PyUnicode_InternFromString(strings[i].text);
+        if (*strings[i].slot == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void
+drain(EngineState *st)
+{
+    freelist_drain_raw(&st->free_fibers);
+    freelist_drain(&st->free_ctx);
+    freelist_drain(&st->free_machines);
+    freelist_drain(&st->free_results);
+    for (int i = 0; i < 4; i++) {
+        freelist_drain(&st->free_calls[i]);
+    }
+    for (int i = 0; i < RECORD_TABLE_SIZE; i++) {
+        if (st->record_table[i] != NULL) {
+            freelist_drain(&st->record_table[i]->free);
+        }
+    }
+}
+
+/* _drain(): empties free lists and the cached chain, so that tests see every allocation. */
+static PyObject *
+engine_drain(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    EngineState *st = PyModule_GetState(module);
+    Py_CLEAR(st->cached_chain);
+    drain(st);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+record_origins(PyObject *module, PyObject *flag)
+{
+    int on = PyObject_IsTrue(flag);
+    if (on < 0) {
+        return NULL;
+    }
+    EngineState *st = PyModule_GetState(module);
+    int before = st->record_origins;
+    st->record_origins = on;
+    return PyBool_FromLong(before);
+}
+
+/* _errors(unhandled, missing_env_key, circular_ask, invariant, task_cancelled): the exception
+ * classes, which are Python classes. */
+static PyObject *
+set_errors(PyObject *module, PyObject *args)
+{
+    EngineState *st = PyModule_GetState(module);
+    PyObject *e[5];
+    if (!PyArg_ParseTuple(args, "OOOOO:_set_errors", &e[0], &e[1], &e[2], &e[3], &e[4])) {
+        return NULL;
+    }
+    Py_XSETREF(st->UnhandledEffectError, Py_NewRef(e[0]));
+    Py_XSETREF(st->MissingEnvKeyError, Py_NewRef(e[1]));
+    Py_XSETREF(st->CircularAskError, Py_NewRef(e[2]));
+    Py_XSETREF(st->InterpreterInvariantError, Py_NewRef(e[3]));
+    Py_XSETREF(st->TaskCancelledError, Py_NewRef(e[4]));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"_drain", engine_drain, METH_NOARGS, NULL},
+    {"_set_errors", set_errors, METH_VARARGS, NULL},
+    {"record_origins", record_origins, METH_O,
+     PyDoc_STR("record_origins(on)\n--\n\nWhether constructors of effects stamp created_at. Gives the setting before.")},
+    {NULL},
+};
+
+static int
+engine_exec(PyObject *module)
+{
+    EngineState *st = PyModule_GetState(module);
+    int (*const rooms[])(PyObject *, EngineState *) = {
+        record_room_init,    frozendict_room_init, program_room_init,      combinators_room_init,
+        kleisli_room_init,   node_room_init,       machine_room_init,      handler_room_init,
+        delegate_room_init,  cesk_room_init,       kontinuation_room_init, trace_room_init,
+        result_room_init,    presets_room_init,    run_room_init,
+    };
+    if (intern_strings(st) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+        if (rooms[i](module, st) < 0) {
+            return -1;
+        }
+    }
+    return PyModule_AddFunctions(module, functions);
+}
+
+static int
+engine_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    EngineState *st = PyModule_GetState(module);
+#define ENGINE_STATE_VISIT(T, name) Py_VISIT(st->name);
+    ENGINE_STATE_REFS(ENGINE_STATE_VISIT)
+    for (int i = 0; i < RECORD_TABLE_SIZE; i++) {
+        Py_VISIT(st->record_table[i]);
+    }
+    return 0;
+}
+
+static int
+engine_clear(PyObject *module)
+{
+    EngineState *st = PyModule_GetState(module);
+    drain(st);
+#define ENGINE_STATE_CLEAR(T, name) Py_CLEAR(st->name);
+    ENGINE_STATE_REFS(ENGINE_STATE_CLEAR)
+    return 0;
+}
+
+static void
+engine_free(void *module)
+{
+    (void)engine_clear((PyObject *)module);
+    EngineState *st = PyModule_GetState((PyObject *)module);
+    for (int i = 0; i < RECORD_TABLE_SIZE; i++) {
+        Py_CLEAR(st->record_table[i]); /* last: objects of these types may have lived until now */
+    }
+}
+
+static PyModuleDef_Slot engine_slots[] = {
+    {Py_mod_exec, engine_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+PyModuleDef doeff_engine_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "doeff._engine",
+    .m_doc = "The machine of doeff. Private: use the package doeff.",
+    .m_size = sizeof(EngineState),
+    .m_methods = NULL,
+    .m_slots = engine_slots,
+    .m_traverse = engine_traverse,
+    .m_clear = engine_clear,
+    .m_free = engine_free,
+};
+
+PyMODINIT_FUNC
+PyInit__engine(void)
+{
+    return PyModuleDef_Init(&doeff_engine_module);
+}

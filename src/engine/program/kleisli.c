@@ -1,0 +1,822 @@
+#include "kleisli.h"
+
+#include "../machine/cesk.h"
+
+/* ---- running a call ---- */
+
+/* StopIteration out of an ordinary function must not look like the end of a generator. */
+static void
+wrap_stop_iteration(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return;
+    }
+    PyObject *stop = PyErr_GetRaisedException();
+    PyErr_SetString(PyExc_RuntimeError, "generator raised StopIteration");
+    PyObject *error = PyErr_GetRaisedException();
+    PyException_SetCause(error, Py_NewRef(stop));
+    PyException_SetContext(error, stop);
+    PyErr_SetRaisedException(error);
+}
+
+static DoeffStep
+call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+              PyObject **out)
+{
+    PyObject *result = PyObject_Vectorcall(kleisli->func, args, nargsf, kwnames);
+    if (DOEFF_UNLIKELY(result == NULL)) {
+        wrap_stop_iteration();
+        return DOEFF_RAISE;
+    }
+    if (DOEFF_UNLIKELY(kleisli->runs_result) && program_check(cx->st, result)) {
+        *out = result;
+        return DOEFF_PROGRAM;
+    }
+    return program_outcome(cx, result, (PyObject *)kleisli, out);
+}
+
+/* ---- arguments that are programs ---- */
+
+static int
+has_annotations(PyObject *func, EngineState *st)
+{
+    PyObject *annotations;
+    if (compat_plainly_unannotated(func)) {
+        return 0;
+    }
+    if (PyObject_GetOptionalAttr(func, st->str_annotations, &annotations) < 0) {
+        PyErr_Clear();
+        return 1; /* lazily evaluated annotations that fail: let the slow way look at each */
+    }
+    int any = annotations != NULL && annotations != Py_None
+              && !(PyDict_Check(annotations) && PyDict_GET_SIZE(annotations) == 0);
+    if (annotations == NULL && !PyCFunction_Check(func)) {
+        any = 1; /* a partial or callable object: its __call__ may be annotated */
+    }
+    Py_XDECREF(annotations);
+    return any;
+}
+
+static int
+make_plan(EngineState *st, Kleisli *kleisli)
+{
+    if (!has_annotations(kleisli->func, st)) {
+        kleisli->plan = Py_NewRef(Py_None);
+        return 0;
+    }
+    PyObject *module = PyImport_ImportModule("doeff._annotations");
+    if (module == NULL) {
+        return -1;
+    }
+    kleisli->plan = PyObject_CallMethod(module, "plan", "O", kleisli);
+    Py_DECREF(module);
+    return kleisli->plan == NULL ? -1 : 0;
+}
+
+/* Is argument i of the call to be handed over as it is? The plan is a tuple (positional flags,
+ * flag of *args, {keyword: flag}, flag of **kwargs). */
+static int
+passed_as_is(KleisliCall *call, Py_ssize_t i)
+{
+    PyObject *plan = call->kleisli->plan;
+    if (plan == Py_None) {
+        return 0;
+    }
+    Py_ssize_t positionals = Py_SIZE(call) - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames));
+    if (i < positionals) {
+        PyObject *flags = PyTuple_GET_ITEM(plan, 0);
+        return (i < PyTuple_GET_SIZE(flags) ? PyTuple_GET_ITEM(flags, i) : PyTuple_GET_ITEM(plan, 1)) == Py_True;
+    }
+    PyObject *name = PyTuple_GET_ITEM(call->kwnames, i - positionals);
+    PyObject *flag = PyDict_GetItemWithError(PyTuple_GET_ITEM(plan, 2), name);
+    return (flag != NULL ? flag : PyTuple_GET_ITEM(plan, 3)) == Py_True;
+}
+
+static inline int
+is_to_be_run(EngineState *st, KleisliCall *call, Py_ssize_t i)
+{
+    return DOEFF_UNLIKELY(program_check(st, call->args[i])) && !(call->bound && i == 0)
+           && !passed_as_is(call, i);
+}
+
+/* a: the call, b: list of the arguments finished so far. */
+static DoeffStep resolve_arguments(DoeffContext *cx, KleisliCall *call, PyObject *done, PyObject **out);
+
+static DoeffStep
+arguments_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
+{
+    if (PyList_Append(frame->b, value) < 0) {
+        return DOEFF_RAISE;
+    }
+    return resolve_arguments(cx, (KleisliCall *)frame->a, frame->b, out);
+}
+
+static PyObject *
+describe_arguments(const DoeffFrame *frame)
+{
+    KleisliCall *call = (KleisliCall *)frame->a;
+    PyObject *name = PyObject_GetAttrString((PyObject *)call->kleisli, "__name__");
+    if (name != NULL) {
+        Py_SETREF(name, PyUnicode_FromFormat("argument %zd of %S", PyList_GET_SIZE(frame->b) + 1, name));
+    }
+    return name;
+}
+
+static const DoeffFrameKind arguments_frame = {
+    .name = "ArgumentsFrame",
+    .on_value = arguments_value,
+    .describe = describe_arguments,
+};
+
+static DoeffStep
+resolve_arguments(DoeffContext *cx, KleisliCall *call, PyObject *done /* borrowed */, PyObject **out)
+{
+    Py_ssize_t n = Py_SIZE(call);
+    for (Py_ssize_t i = PyList_GET_SIZE(done); i < n; i++) {
+        if (is_to_be_run(cx->st, call, i)) {
+            if (context_push(cx, &arguments_frame, Py_NewRef((PyObject *)call), Py_NewRef(done)) < 0) {
+                return DOEFF_RAISE;
+            }
+            *out = Py_NewRef(call->args[i]);
+            return DOEFF_PROGRAM;
+        }
+        if (PyList_Append(done, call->args[i]) < 0) {
+            return DOEFF_RAISE;
+        }
+    }
+    /* The list is ours alone by now, but the function may run anything: give it a tuple. */
+    PyObject *values = PyList_AsTuple(done);
+    if (values == NULL) {
+        return DOEFF_RAISE;
+    }
+    Py_ssize_t positionals = n - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames));
+    DoeffStep step = call_function(cx, call->kleisli, &PyTuple_GET_ITEM(values, 0), (size_t)positionals,
+                                   call->kwnames, out);
+    Py_DECREF(values);
+    return step;
+}
+
+DoeffStep
+kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
+{
+    KleisliCall *call = (KleisliCall *)program;
+    Kleisli *kleisli = call->kleisli;
+    Py_ssize_t n = Py_SIZE(call);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (DOEFF_UNLIKELY(program_check(cx->st, call->args[i])) && !(call->bound && i == 0)) {
+            if (kleisli->plan == NULL && make_plan(cx->st, kleisli) < 0) {
+                return DOEFF_RAISE;
+            }
+            if (passed_as_is(call, i)) {
+                continue;
+            }
+            PyObject *done = PyList_New(0);
+            if (done == NULL) {
+                return DOEFF_RAISE;
+            }
+            DoeffStep step = resolve_arguments(cx, call, done, out);
+            Py_DECREF(done);
+            return step;
+        }
+    }
+    size_t positionals = (size_t)(n - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames)));
+    return call_function(cx, kleisli, call->args, positionals, call->kwnames, out);
+}
+
+/* ---- handlers ---- */
+
+DoeffStep
+kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyObject *ctx, PyObject **out)
+{
+    EngineState *st = cx->st;
+    PyObject *args[4] = {NULL, NULL, effect, ctx};
+    if (DOEFF_LIKELY(Py_IS_TYPE(handler, st->Kleisli_Type))) {
+        return call_function(cx, (Kleisli *)handler, args + 2, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL, out);
+    }
+    if (Py_IS_TYPE(handler, st->KleisliBound_Type)) {
+        args[1] = ((KleisliBound *)handler)->self;
+        return call_function(cx, (Kleisli *)((KleisliBound *)handler)->kleisli, args + 1,
+                             3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL, out);
+    }
+    PyObject *result = PyObject_Vectorcall(handler, args + 2, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (result == NULL) {
+        wrap_stop_iteration();
+        return DOEFF_RAISE;
+    }
+    if (PyGen_CheckExact(result)) {
+        return program_drive(cx, result, NULL, out);
+    }
+    if (Py_IS_TYPE(result, st->KleisliCall_Type)) {
+        /* A @do function behind a plain one: its arguments are the handler's, never evaluated. */
+        KleisliCall *call = (KleisliCall *)result;
+        size_t positionals =
+            (size_t)(Py_SIZE(call) - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames)));
+        DoeffStep step = call_function(cx, call->kleisli, call->args, positionals, call->kwnames, out);
+        Py_DECREF(result);
+        return step;
+    }
+    if (program_check(st, result)) {
+        *out = result;
+        return DOEFF_PROGRAM;
+    }
+    PyTypeObject *type = Py_TYPE(result);
+    if (type == st->rec.CESKState->type || type == st->rec.ResumeK->type
+        || type == st->rec.DirectState->type) {
+        *out = result;
+        return DOEFF_VALUE;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "handler %R is a plain function and returned %s; it must return a program, a generator, a "
+                 "CESKState or a ResumeK. Decorate it with @do to answer with a plain value, and forward what "
+                 "it does not know with `return (yield effect)`",
+                 handler, type->tp_name);
+    if (PyCoro_CheckExact(result)) { /* it will never run: do not let it complain */
+        PyObject *error = PyErr_GetRaisedException();
+        Py_XDECREF(PyObject_CallMethodNoArgs(result, st->str_close));
+        PyErr_Clear();
+        PyErr_SetRaisedException(error);
+    }
+    Py_DECREF(result);
+    return DOEFF_RAISE;
+}
+
+/* ---- KleisliCall ---- */
+
+static PyObject *
+call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
+         Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t bound = self != NULL;
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    Py_ssize_t n = nargs + nkw + bound;
+    KleisliCall *call = n < 4 ? (KleisliCall *)freelist_pop(&st->free_calls[n]) : NULL;
+    if (call == NULL) {
+        call = PyObject_GC_NewVar(KleisliCall, st->KleisliCall_Type, n);
+        if (call == NULL) {
+            return NULL;
+        }
+    }
+    Py_SET_SIZE(call, n); /* the free list keeps its link there */
+    call->kleisli = (Kleisli *)Py_NewRef(kleisli);
+    call->kwnames = nkw == 0 ? NULL : Py_NewRef(kwnames);
+    call->created_at = NULL;
+    call->bound = (int)bound;
+    if (bound) {
+        call->args[0] = Py_NewRef(self);
+    }
+    for (Py_ssize_t i = 0; i < nargs + nkw; i++) {
+        call->args[bound + i] = Py_NewRef(args[i]);
+    }
+    PyObject_GC_Track(call);
+    if (DOEFF_UNLIKELY(st->record_origins)) {
+        PyObject *module = PyImport_ImportModule("doeff._origin");
+        call->created_at = module == NULL ? NULL : PyObject_CallMethod(module, "capture", NULL);
+        Py_XDECREF(module);
+        if (call->created_at == NULL) {
+            Py_DECREF(call);
+            return NULL;
+        }
+    }
+    return (PyObject *)call;
+}
+
+static int
+call_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    KleisliCall *call = (KleisliCall *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(call->kleisli);
+    Py_VISIT(call->kwnames);
+    Py_VISIT(call->created_at);
+    for (Py_ssize_t i = 0; i < Py_SIZE(op); i++) {
+        Py_VISIT(call->args[i]);
+    }
+    return 0;
+}
+
+static void
+call_release(KleisliCall *call, PyTypeObject *tp)
+{
+    Kleisli *kleisli = call->kleisli;
+    Py_ssize_t n = Py_SIZE(call);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_DECREF(call->args[i]);
+    }
+    Py_XDECREF(call->kwnames);
+    Py_XDECREF(call->created_at);
+    if (n < 4 && ((PyHeapTypeObject *)tp)->ht_module != NULL) {
+        EngineState *st = engine_state_of(tp);
+        if (freelist_push(&st->free_calls[n], (PyObject *)call)) {
+            Py_DECREF(kleisli);
+            return;
+        }
+    }
+    Py_DECREF(kleisli);
+    tp->tp_free(call);
+    Py_DECREF(tp);
+}
+
+static void
+call_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    KleisliCall *call = (KleisliCall *)op;
+    int nests = 0; /* f(f(f(...))): only calls in calls can be deep */
+    for (Py_ssize_t i = 0; i < Py_SIZE(op); i++) {
+        nests |= PyType_IS_GC(Py_TYPE(call->args[i]));
+    }
+    if (!nests) {
+        call_release(call, tp);
+        return;
+    }
+    Py_TRASHCAN_BEGIN(op, call_dealloc);
+    call_release(call, tp);
+    Py_TRASHCAN_END;
+}
+
+static PyObject *
+call_positionals(PyObject *op, void *Py_UNUSED(closure))
+{
+    KleisliCall *call = (KleisliCall *)op;
+    Py_ssize_t n = Py_SIZE(op) - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames));
+    PyObject *args = PyTuple_New(n);
+    for (Py_ssize_t i = 0; args != NULL && i < n; i++) {
+        PyTuple_SET_ITEM(args, i, Py_NewRef(call->args[i]));
+    }
+    return args;
+}
+
+static PyObject *
+call_keywords(PyObject *op, void *Py_UNUSED(closure))
+{
+    KleisliCall *call = (KleisliCall *)op;
+    PyObject *kwargs = PyDict_New();
+    Py_ssize_t nkw = call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames);
+    for (Py_ssize_t i = 0; kwargs != NULL && i < nkw; i++) {
+        if (PyDict_SetItem(kwargs, PyTuple_GET_ITEM(call->kwnames, i), call->args[Py_SIZE(op) - nkw + i]) < 0) {
+            Py_CLEAR(kwargs);
+        }
+    }
+    return kwargs;
+}
+
+static PyObject *
+call_name(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyObject_GetAttrString((PyObject *)((KleisliCall *)op)->kleisli, "__name__");
+}
+
+static PyObject *
+call_repr(PyObject *op)
+{
+    PyObject *module = PyImport_ImportModule("doeff._repr");
+    PyObject *text = module == NULL ? NULL : PyObject_CallMethod(module, "call", "O", op);
+    Py_XDECREF(module);
+    return text;
+}
+
+static int
+call_setattro(PyObject *op, PyObject *name, PyObject *Py_UNUSED(value))
+{
+    PyErr_Format(PyExc_AttributeError, "a %s is immutable: cannot set %R", "KleisliProgramCall", name);
+    (void)op;
+    return -1;
+}
+
+static PyMemberDef call_members[] = {
+    {"kleisli_source", T_OBJECT_EX, offsetof(KleisliCall, kleisli), READONLY, NULL},
+    {"created_at", T_OBJECT, offsetof(KleisliCall, created_at), READONLY, NULL},
+    {NULL},
+};
+
+static PyGetSetDef call_getset[] = {
+    {"args", call_positionals, NULL, NULL, NULL},
+    {"kwargs", call_keywords, NULL, NULL, NULL},
+    {"function_name", call_name, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot call_slots[] = {
+    {Py_tp_dealloc, call_dealloc},
+    {Py_tp_traverse, call_traverse},
+    {Py_tp_repr, call_repr},
+    {Py_tp_setattro, call_setattro},
+    {Py_tp_members, call_members},
+    {Py_tp_getset, call_getset},
+    {Py_tp_doc, (void *)PyDoc_STR("A call of a @do function: a program that has not been run.")},
+    {0, NULL},
+};
+
+static PyType_Spec call_spec = {
+    .name = "doeff.program.KleisliProgramCall",
+    .basicsize = offsetof(KleisliCall, args),
+    .itemsize = sizeof(PyObject *),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = call_slots,
+};
+
+/* ---- KleisliProgram ---- */
+
+static PyObject *
+kleisli_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    return call_new(engine_state_of(Py_TYPE(self)), (Kleisli *)self, NULL, args, PyVectorcall_NARGS(nargsf),
+                    kwnames);
+}
+
+static PyObject *
+bound_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    KleisliBound *bound = (KleisliBound *)self;
+    return call_new(engine_state_of(Py_TYPE(self)), (Kleisli *)bound->kleisli, bound->self, args,
+                    PyVectorcall_NARGS(nargsf), kwnames);
+}
+
+static PyObject *
+kleisli_new(EngineState *st, PyObject *func /* borrowed */, int runs_result)
+{
+    PyObject *module = PyImport_ImportModule("doeff._kleisli");
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *dict = PyObject_CallMethod(module, "metadata", "O", func);
+    Py_DECREF(module);
+    if (dict == NULL) {
+        return NULL;
+    }
+    Kleisli *kleisli = PyObject_GC_New(Kleisli, st->Kleisli_Type);
+    if (kleisli == NULL) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    kleisli->vectorcall = kleisli_vectorcall;
+    kleisli->func = Py_NewRef(func);
+    kleisli->plan = NULL;
+    kleisli->dict = dict;
+    kleisli->weakrefs = NULL;
+    kleisli->runs_result = runs_result;
+    PyObject_GC_Track(kleisli);
+    return (PyObject *)kleisli;
+}
+
+static PyObject *
+kleisli_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"func", NULL};
+    PyObject *func;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:KleisliProgram", keywords, &func)) {
+        return NULL;
+    }
+    if (!PyCallable_Check(func)) {
+        PyErr_Format(PyExc_TypeError, "func must be callable, got %s", Py_TYPE(func)->tp_name);
+        return NULL;
+    }
+    return kleisli_new(engine_state_of(type), func, 1);
+}
+
+/* do(f) */
+static PyObject *
+do_function(PyObject *module, PyObject *func)
+{
+    EngineState *st = PyModule_GetState(module);
+    if (Py_IS_TYPE(func, st->Kleisli_Type)) {
+        return Py_NewRef(func);
+    }
+    if (PyObject_TypeCheck(func, &PyStaticMethod_Type) || PyObject_TypeCheck(func, &PyClassMethod_Type)) {
+        PyObject *inner = PyObject_GetAttrString(func, "__func__");
+        PyObject *wrapped = inner == NULL ? NULL : do_function(module, inner);
+        Py_XDECREF(inner);
+        if (wrapped != NULL) {
+            Py_SETREF(wrapped, PyObject_CallOneArg((PyObject *)Py_TYPE(func), wrapped));
+        }
+        return wrapped;
+    }
+    if (!PyCallable_Check(func)) {
+        PyErr_Format(PyExc_TypeError, "@do needs a function, got %s", Py_TYPE(func)->tp_name);
+        return NULL;
+    }
+    return kleisli_new(st, func, 0);
+}
+
+static int
+kleisli_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Kleisli *kleisli = (Kleisli *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(kleisli->func);
+    Py_VISIT(kleisli->plan);
+    Py_VISIT(kleisli->dict);
+    return 0;
+}
+
+static int
+kleisli_clear(PyObject *op)
+{
+    Kleisli *kleisli = (Kleisli *)op;
+    Py_CLEAR(kleisli->func);
+    Py_CLEAR(kleisli->plan);
+    Py_CLEAR(kleisli->dict);
+    return 0;
+}
+
+static void
+kleisli_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (((Kleisli *)op)->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    (void)kleisli_clear(op);
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static PyObject *
+kleisli_get(PyObject *self, PyObject *obj, PyObject *Py_UNUSED(owner))
+{
+    if (obj == NULL || obj == Py_None) {
+        return Py_NewRef(self);
+    }
+    EngineState *st = engine_state_of(Py_TYPE(self));
+    KleisliBound *bound = PyObject_GC_New(KleisliBound, st->KleisliBound_Type);
+    if (bound != NULL) {
+        bound->vectorcall = bound_vectorcall;
+        bound->kleisli = Py_NewRef(self);
+        bound->self = Py_NewRef(obj);
+        PyObject_GC_Track(bound);
+    }
+    return (PyObject *)bound;
+}
+
+/* Operations that are not on any hot path live in doeff._kleisli; self comes first. */
+static PyObject *
+python_operation(const char *name, PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *module = PyImport_ImportModule("doeff._kleisli");
+    PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    Py_XDECREF(module);
+    if (function == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = PyTuple_GET_SIZE(args);
+    PyObject *all = PyTuple_New(n + 1);
+    PyObject *result = NULL;
+    if (all != NULL) {
+        PyTuple_SET_ITEM(all, 0, Py_NewRef(self));
+        for (Py_ssize_t i = 0; i < n; i++) {
+            PyTuple_SET_ITEM(all, i + 1, Py_NewRef(PyTuple_GET_ITEM(args, i)));
+        }
+        result = PyObject_Call(function, all, kwargs);
+        Py_DECREF(all);
+    }
+    Py_DECREF(function);
+    return result;
+}
+
+#define PYTHON_METHOD(name)                                              \
+    static PyObject *method_##name(PyObject *self, PyObject *args, PyObject *kwargs) \
+    {                                                                    \
+        return python_operation(#name, self, args, kwargs);              \
+    }
+PYTHON_METHOD(partial)
+PYTHON_METHOD(and_then_k)
+PYTHON_METHOD(fmap)
+
+static PyObject *
+method_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *none = PyTuple_New(0);
+    PyObject *result = none == NULL ? NULL : python_operation("reduce", self, none, NULL);
+    Py_XDECREF(none);
+    return result;
+}
+
+static PyObject *
+binary(const char *name, PyObject *left, PyObject *right)
+{
+    PyObject *module = PyImport_ImportModule("doeff._kleisli");
+    PyObject *result = module == NULL ? NULL : PyObject_CallMethod(module, name, "OO", left, right);
+    Py_XDECREF(module);
+    return result;
+}
+
+static PyObject *
+kleisli_rshift(PyObject *left, PyObject *right)
+{
+    return binary("rshift", left, right);
+}
+
+static PyObject *
+kleisli_lshift(PyObject *left, PyObject *right)
+{
+    return binary("lshift", left, right);
+}
+
+static PyObject *
+kleisli_repr(PyObject *self)
+{
+    PyObject *name = PyObject_GetAttrString(self, "__qualname__");
+    if (name == NULL) {
+        return NULL;
+    }
+    PyObject *text = PyUnicode_FromFormat("<KleisliProgram %S>", name);
+    Py_DECREF(name);
+    return text;
+}
+
+static PyObject *
+class_getitem(PyObject *cls, PyObject *item)
+{
+    return Py_GenericAlias(cls, item);
+}
+
+static PyMethodDef kleisli_methods[] = {
+    {"partial", (PyCFunction)(void (*)(void))method_partial, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("partial(*args, **kwargs)\n--\n\nThe same function with these arguments bound in front; keywords given at the call win.")},
+    {"and_then_k", (PyCFunction)(void (*)(void))method_and_then_k, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("and_then_k(binder)\n--\n\nx -> self(x).flat_map(binder); also written self >> binder.")},
+    {"fmap", (PyCFunction)(void (*)(void))method_fmap, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("fmap(f)\n--\n\nx -> self(x).map(f); also written self << f.")},
+    {"__reduce__", method_reduce, METH_NOARGS, NULL},
+    {"__class_getitem__", class_getitem, METH_O | METH_CLASS, NULL},
+    {NULL},
+};
+
+static PyMemberDef kleisli_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Kleisli, vectorcall), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(Kleisli, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Kleisli, weakrefs), READONLY, NULL},
+    {"func", T_OBJECT_EX, offsetof(Kleisli, func), READONLY, NULL},
+    {NULL},
+};
+
+static PyGetSetDef kleisli_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot kleisli_slots[] = {
+    {Py_tp_new, kleisli_tp_new},
+    {Py_tp_dealloc, kleisli_dealloc},
+    {Py_tp_traverse, kleisli_traverse},
+    {Py_tp_clear, kleisli_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, kleisli_get},
+    {Py_tp_repr, kleisli_repr},
+    {Py_tp_methods, kleisli_methods},
+    {Py_tp_members, kleisli_members},
+    {Py_tp_getset, kleisli_getset},
+    {Py_nb_rshift, kleisli_rshift},
+    {Py_nb_lshift, kleisli_lshift},
+    {Py_tp_doc, (void *)PyDoc_STR("What @do makes of a function: calling it gives a program.")},
+    {0, NULL},
+};
+
+static PyType_Spec kleisli_spec = {
+    .name = "doeff.kleisli.KleisliProgram",
+    .basicsize = sizeof(Kleisli),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL,
+    .slots = kleisli_slots,
+};
+
+/* ---- bound methods ---- */
+
+static int
+bound_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((KleisliBound *)op)->kleisli);
+    Py_VISIT(((KleisliBound *)op)->self);
+    return 0;
+}
+
+static int
+bound_clear(PyObject *op)
+{
+    Py_CLEAR(((KleisliBound *)op)->kleisli);
+    Py_CLEAR(((KleisliBound *)op)->self);
+    return 0;
+}
+
+static void
+bound_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)bound_clear(op);
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static PyObject *
+bound_getattro(PyObject *op, PyObject *name)
+{
+    PyObject *value = PyObject_GenericGetAttr(op, name);
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return value;
+    }
+    PyErr_Clear();
+    PyObject *kleisli = ((KleisliBound *)op)->kleisli;
+    if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__signature__") == 0) {
+        return binary("bound_signature", kleisli, op);
+    }
+    return PyObject_GetAttr(kleisli, name);
+}
+
+static PyObject *
+bound_repr(PyObject *op)
+{
+    PyObject *name = PyObject_GetAttrString(((KleisliBound *)op)->kleisli, "__qualname__");
+    PyObject *text = name == NULL ? NULL
+                                  : PyUnicode_FromFormat("<bound KleisliProgram %S of %R>", name,
+                                                         ((KleisliBound *)op)->self);
+    Py_XDECREF(name);
+    return text;
+}
+
+static PyObject *
+bound_richcompare(PyObject *a, PyObject *b, int op)
+{
+    if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != Py_TYPE(b)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    int same = ((KleisliBound *)a)->kleisli == ((KleisliBound *)b)->kleisli
+               && ((KleisliBound *)a)->self == ((KleisliBound *)b)->self;
+    return PyBool_FromLong(same == (op == Py_EQ));
+}
+
+static Py_hash_t
+bound_hash(PyObject *op)
+{
+    size_t bits = ((size_t)((KleisliBound *)op)->kleisli >> 4) ^ ((size_t)((KleisliBound *)op)->self >> 3);
+    return (Py_hash_t)bits == -1 ? -2 : (Py_hash_t)bits;
+}
+
+static PyMemberDef bound_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(KleisliBound, vectorcall), READONLY, NULL},
+    {"__func__", T_OBJECT_EX, offsetof(KleisliBound, kleisli), READONLY, NULL},
+    {"__self__", T_OBJECT_EX, offsetof(KleisliBound, self), READONLY, NULL},
+    {NULL},
+};
+
+static PyMethodDef bound_methods[] = {
+    {"partial", (PyCFunction)(void (*)(void))method_partial, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"and_then_k", (PyCFunction)(void (*)(void))method_and_then_k, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"fmap", (PyCFunction)(void (*)(void))method_fmap, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"__reduce__", method_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyType_Slot bound_slots[] = {
+    {Py_tp_dealloc, bound_dealloc},
+    {Py_tp_traverse, bound_traverse},
+    {Py_tp_clear, bound_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_getattro, bound_getattro},
+    {Py_tp_repr, bound_repr},
+    {Py_tp_richcompare, bound_richcompare},
+    {Py_tp_hash, bound_hash},
+    {Py_tp_members, bound_members},
+    {Py_tp_methods, bound_methods},
+    {Py_nb_rshift, kleisli_rshift},
+    {Py_nb_lshift, kleisli_lshift},
+    {0, NULL},
+};
+
+static PyType_Spec bound_spec = {
+    .name = "doeff.kleisli.BoundKleisliProgram",
+    .basicsize = sizeof(KleisliBound),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = bound_slots,
+};
+
+static PyMethodDef module_functions[] = {
+    {"do", do_function, METH_O,
+     PyDoc_STR("do(function)\n--\n\nMake a function whose calls are programs.\n\n"
+               "function: a generator function that yields effects and programs, or an ordinary or async\n"
+               "function. Returns a KleisliProgram. Raises TypeError for what cannot be called.\n\n"
+               ">>> @do\n... def double(key):\n...     n = yield Ask(key)\n...     return 2 * n\n\n"
+               "Contract: programs, part 2.3.")},
+    {NULL},
+};
+
+int
+kleisli_room_init(PyObject *module, EngineState *st)
+{
+    st->KleisliCall_Type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &call_spec, (PyObject *)st->Program_Type);
+    st->Kleisli_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &kleisli_spec, NULL);
+    st->KleisliBound_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &bound_spec, NULL);
+    if (st->KleisliCall_Type == NULL || st->Kleisli_Type == NULL || st->KleisliBound_Type == NULL) {
+        return -1;
+    }
+    if (PyModule_AddType(module, st->KleisliCall_Type) < 0 || PyModule_AddType(module, st->Kleisli_Type) < 0
+        || PyModule_AddType(module, st->KleisliBound_Type) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, module_functions);
+}

@@ -1,0 +1,165 @@
+#include "run.h"
+
+#include "machine/cesk.h"
+#include "program/program.h"
+#include "report/result.h"
+
+static PyObject *
+store_from(PyObject *store)
+{
+    if (store == NULL || store == Py_None) {
+        return PyDict_New();
+    }
+    if (PyDict_CheckExact(store)) {
+        return PyDict_Copy(store);
+    }
+    if (!PyMapping_Check(store) || PyUnicode_Check(store) || PyList_Check(store) || PyTuple_Check(store)) {
+        PyErr_Format(PyExc_TypeError, "store must be a mapping with str keys, got %s", Py_TYPE(store)->tp_name);
+        return NULL;
+    }
+    PyObject *copy = PyDict_New();
+    if (copy != NULL && PyDict_Update(copy, store) < 0) {
+        Py_CLEAR(copy);
+    }
+    return copy;
+}
+
+static PyObject *
+handlers_tuple(PyObject *handlers)
+{
+    if (PyList_CheckExact(handlers)) {
+        return PyList_AsTuple(handlers);
+    }
+    if (PyCallable_Check(handlers) || PyUnicode_Check(handlers) || (PyMapping_Check(handlers) && !PySequence_Check(handlers))) {
+        PyErr_Format(PyExc_TypeError, "handlers must be a list of handlers, outermost first, got %s",
+                     Py_TYPE(handlers)->tp_name);
+        return NULL;
+    }
+    PyObject *tuple = PySequence_Tuple(handlers);
+    if (tuple == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError, "handlers must be a list of handlers, outermost first, got %s",
+                     Py_TYPE(handlers)->tp_name);
+    }
+    return tuple;
+}
+
+/* Errors that a run does not keep in its result. */
+static int
+leaves_the_run(EngineState *st, PyObject *error)
+{
+    return PyErr_GivenExceptionMatches(error, st->UnhandledEffectError)
+           || PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt)
+           || PyErr_GivenExceptionMatches(error, PyExc_SystemExit)
+           || PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit);
+}
+
+/* The run has ended with value or error (stolen). */
+static PyObject *
+end_run(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error)
+{
+    PyObject *result = NULL;
+    m->over = 1;
+    if (error != NULL && leaves_the_run(m->cx.st, error)) {
+        PyErr_SetRaisedException(error);
+    }
+    else {
+        result = result_new(m, value, error);
+    }
+    DoeffFiber *fiber = m->fiber;
+    m->fiber = NULL;
+    fiber_free_chain(m->cx.st, fiber);
+    node_scrub(chain);
+    if (DOEFF_UNLIKELY(Py_REFCNT(m) > 1)) {
+        PyObject_GC_Track(m); /* somebody keeps a context: from now on it may be garbage */
+    }
+    return result;
+}
+
+static PyObject *
+run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env, PyObject *store)
+{
+    PyObject *tuple = handlers_tuple(handlers);
+    if (tuple == NULL) {
+        return NULL;
+    }
+    HandlerNode *chain = node_chain_for(st, tuple);
+    Py_DECREF(tuple);
+    if (chain == NULL) {
+        return NULL;
+    }
+    PyObject *frozen = cesk_freeze_env(st, env);
+    PyObject *own_store = frozen == NULL ? NULL : store_from(store);
+    DoeffMachine *m = NULL;
+    PyObject *result = NULL;
+    if (own_store == NULL) {
+        Py_XDECREF(frozen);
+        goto done;
+    }
+    m = machine_new(st, chain, frozen, own_store);
+    if (m == NULL) {
+        goto done;
+    }
+    if (!program_check(st, program)) {
+        PyErr_Format(PyExc_TypeError, "Cannot convert %s to generator: a run needs a Program%s",
+                     Py_TYPE(program)->tp_name,
+                     Py_IS_TYPE(program, st->Kleisli_Type) ? "; call the @do function" : "");
+        result = end_run(m, chain, NULL, PyErr_GetRaisedException());
+        goto done;
+    }
+    PyObject *out = NULL;
+    RunEnd end = machine_run(m, program, &out);
+    result = end == RUN_DONE ? end_run(m, chain, out, NULL) : end_run(m, chain, NULL, out);
+done:
+    Py_XDECREF(m);
+    Py_DECREF(chain);
+    return result;
+}
+
+static PyObject *
+sync_run(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"program", "handlers", "env", "store", "close_timeout"};
+    PyObject *bound[5] = {NULL};
+    if (nargs > 4) {
+        PyErr_Format(PyExc_TypeError, "sync_run() takes at most 4 positional arguments but %zd were given", nargs);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        bound[i] = args[i];
+    }
+    for (Py_ssize_t k = 0; kwnames != NULL && k < PyTuple_GET_SIZE(kwnames); k++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
+        int i = 0;
+        while (i < 5 && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) {
+            i++;
+        }
+        if (i == 5 || bound[i] != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         i == 5 ? "sync_run() got an unexpected keyword argument '%U'"
+                                : "sync_run() got multiple values for argument '%U'",
+                         name);
+            return NULL;
+        }
+        bound[i] = args[nargs + k];
+    }
+    if (bound[0] == NULL || bound[1] == NULL) {
+        PyErr_SetString(PyExc_TypeError,
+                        "sync_run() needs a program and its handlers: sync_run(program, sync_handlers_preset)");
+        return NULL;
+    }
+    return run_to_end(PyModule_GetState(module), bound[0], bound[1], bound[2], bound[3]);
+}
+
+static PyMethodDef functions[] = {
+    {"sync_run", (PyCFunction)(void (*)(void))sync_run, METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("sync_run(program, handlers, env=None, store=None, *, close_timeout=5.0)\n--\n\n"
+               "Run a program to the end on this thread and give its RuntimeResult.")},
+    {NULL},
+};
+
+int
+run_room_init(PyObject *module, EngineState *st)
+{
+    (void)st;
+    return PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,137 @@
+/* state: what one import of the engine owns.
+ *
+ * There is no file-level mutable data anywhere: everything lives here, reached
+ * through the machine (cx->st), a record's info, or PyType_GetModuleState. The
+ * list below is expanded three times (fields, traverse, clear), so the three
+ * cannot drift. Nothing in it changes after the module's exec but the free
+ * lists, the cached handler chain and the recording switch.
+ */
+#ifndef DOEFF_STATE_H
+#define DOEFF_STATE_H
+
+#include "support/compat.h"
+#include "support/freelist.h"
+#include "support/record.h"
+
+#define ENGINE_STATE_REFS(X)                                         \
+    /* support, values */                                            \
+    X(PyTypeObject, RecordInfo_Type)                                 \
+    X(PyTypeObject, RecordFields_Type) /* lazy __dataclass_fields__ */ \
+    X(PyTypeObject, FrozenDict_Type)                                 \
+    X(PyObject, empty_env)                                           \
+    X(PyObject, nothing) /* the only Nothing() */                    \
+    X(PyTypeObject, BoundedLog_Type)                                 \
+    /* program */                                                    \
+    X(PyTypeObject, Program_Type)                                    \
+    X(PyTypeObject, Effect_Type)                                     \
+    X(PyTypeObject, GeneratorProgram_Type)                           \
+    X(PyTypeObject, Combinator_Type)                                 \
+    X(PyTypeObject, Kleisli_Type)                                    \
+    X(PyTypeObject, KleisliBound_Type)                               \
+    X(PyTypeObject, KleisliCall_Type)                                \
+    X(PyTypeObject, Delegate_Type)                                   \
+    /* machine */                                                    \
+    X(PyTypeObject, Machine_Type)                                    \
+    X(PyTypeObject, HandlerNode_Type)                                \
+    X(PyTypeObject, NativeHandler_Type)                              \
+    X(PyTypeObject, HandlerContext_Type)                             \
+    X(PyTypeObject, Kontinuation_Type)                               \
+    X(PyTypeObject, FrameView_Type)                                  \
+    X(PyTypeObject, Trace_Type)                                      \
+    X(PyTypeObject, RuntimeResult_Type)                              \
+    X(PyObject, root_node) /* the end of every chain */              \
+    X(PyObject, cached_chain) /* HandlerNode of the last list of handlers */ \
+    X(PyObject, sync_preset)                                         \
+    X(PyObject, async_preset)                                        \
+    /* errors */                                                     \
+    X(PyObject, UnhandledEffectError)                                \
+    X(PyObject, MissingEnvKeyError)                                  \
+    X(PyObject, CircularAskError)                                    \
+    X(PyObject, InterpreterInvariantError)                           \
+    X(PyObject, TaskCancelledError)                                  \
+    /* interned strings */                                           \
+    X(PyObject, str_throw)                                           \
+    X(PyObject, str_close)                                           \
+    X(PyObject, str_send)                                            \
+    X(PyObject, str_to_generator)                                    \
+    X(PyObject, str_created_at)                                      \
+    X(PyObject, str_name)                                            \
+    X(PyObject, str_qualname)                                        \
+    X(PyObject, str_annotations)                                     \
+    X(PyObject, str_log)                                             \
+    X(PyObject, str_graph)                                           \
+    X(PyObject, str_cache_storage)                                   \
+    X(PyObject, str_cache_expiry)                                    \
+    X(PyObject, str_lazy_cache)                                      \
+    X(PyObject, str_current_time)                                    \
+    X(PyObject, str_on_value)                                        \
+    X(PyObject, str_on_error)                                        \
+    X(PyObject, str_trace)
+
+#define ENGINE_RECORDS(X)                                            \
+    X(Ok) X(Err) X(Some) X(ListenResult)                             \
+    X(Pure) X(WithHandler) X(Escape)                                 \
+    X(Ask) X(Local)                                                  \
+    X(Get) X(Put) X(Modify)                                          \
+    X(Tell) X(Listen)                                                \
+    X(Safe) X(Intercept)                                             \
+    X(IO)                                                            \
+    X(AtomicGet) X(AtomicUpdate)                                     \
+    X(CacheGet) X(CachePut) X(CacheExists) X(CacheDelete)            \
+    X(GraphStep) X(GraphAnnotate) X(GraphSnapshot) X(GraphCapture)   \
+    X(CallStack) X(CallFrameAt) X(DebugContext) X(GetTime)           \
+    X(CallFrame)                                                     \
+    X(Value) X(Error) X(EffectControl) X(ProgramControl)             \
+    X(CESKState) X(ResumeK) X(DirectState) X(Done) X(Failed)
+
+#define ENGINE_STATE_FIELD(T, name) T *name;
+#define ENGINE_RECORD_FIELD(name) RecordInfo *name;
+
+#define RECORD_TABLE_SIZE 512 /* a power of two, at least twice the number of record types */
+
+typedef struct EngineState {
+    ENGINE_STATE_REFS(ENGINE_STATE_FIELD)
+    struct {
+        ENGINE_RECORDS(ENGINE_RECORD_FIELD)
+    } rec; /* borrowed from record_table */
+    RecordInfo *record_table[RECORD_TABLE_SIZE]; /* strong; open addressing by type address */
+    DoeffFreeList free_fibers; /* plain structs */
+    DoeffFreeList free_ctx;
+    DoeffFreeList free_calls[4]; /* by number of arguments */
+    DoeffFreeList free_machines;
+    DoeffFreeList free_results;
+    int record_origins; /* stamp created_at */
+} EngineState;
+
+extern PyModuleDef doeff_engine_module;
+
+
+
+static inline EngineState *
+engine_state_of(PyTypeObject *type /* defined by this module */)
+{
+    return (EngineState *)PyType_GetModuleState(type);
+}
+
+/* For methods that subclasses inherit: the state, found through the base that is ours. */
+static inline EngineState *
+engine_state_by_def(PyObject *self)
+{
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &doeff_engine_module);
+    return module == NULL ? NULL : (EngineState *)PyModule_GetState(module);
+}
+
+static inline RecordInfo **
+record_slot(EngineState *st, PyTypeObject *type)
+{
+    size_t i = ((size_t)type >> 5) & (RECORD_TABLE_SIZE - 1);
+    while (st->record_table[i] != NULL && st->record_table[i]->type != type) {
+        i = (i + 1) & (RECORD_TABLE_SIZE - 1);
+    }
+    return &st->record_table[i];
+}
+
+/* The family's record if op is exactly one, or an instance of a subclass. */
+#define RECORD_IS(op, info) (Py_IS_TYPE((op), (info)->type) || PyType_IsSubtype(Py_TYPE(op), (info)->type))
+
+#endif

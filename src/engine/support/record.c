@@ -1,0 +1,841 @@
+#include "record.h"
+
+#include "../state.h"
+
+/* ---- look-up ---- */
+
+RecordInfo *
+record_info_of(EngineState *st, PyTypeObject *type)
+{
+    RecordInfo *info = *record_slot(st, type);
+    if (info != NULL) {
+        return info;
+    }
+    PyObject *mro = type->tp_mro;
+    if (mro == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(mro); i++) {
+        info = *record_slot(st, (PyTypeObject *)PyTuple_GET_ITEM(mro, i));
+        if (info != NULL) {
+            return info;
+        }
+    }
+    return NULL;
+}
+
+static inline RecordInfo *
+info_of(PyObject *op)
+{
+    return ((DoeffRecord *)op)->info;
+}
+
+static inline int
+compared(const RecordInfo *info)
+{
+    return info->spec->compared ? info->spec->compared : info->nfields;
+}
+
+/* ---- making and freeing ---- */
+
+static PyObject *
+alloc_exact(RecordInfo *info)
+{
+    PyObject *op = freelist_pop(&info->free);
+    if (DOEFF_LIKELY(op != NULL)) {
+        return op;
+    }
+    DoeffRecord *fresh = PyObject_GC_New(DoeffRecord, info->type);
+    if (fresh != NULL) {
+        fresh->info = info;
+    }
+    return (PyObject *)fresh;
+}
+
+static inline int
+holds_containers(const RecordInfo *info, PyObject *const *f)
+{
+    for (int i = 0; i < info->total; i++) {
+        if (f[i] != NULL && PyType_HasFeature(Py_TYPE(f[i]), Py_TPFLAGS_HAVE_GC)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+PyObject *
+record_new(RecordInfo *info, PyObject **f)
+{
+    PyObject *op = alloc_exact(info);
+    if (op == NULL) {
+        for (int i = 0; i < info->total; i++) {
+            Py_XDECREF(f[i]);
+        }
+        return NULL;
+    }
+    for (int i = 0; i < info->total; i++) {
+        RECORD_FIELD(op, i) = f[i];
+    }
+    if (holds_containers(info, f)) {
+        PyObject_GC_Track(op);
+    }
+    return op;
+}
+
+PyObject *
+record_new1(RecordInfo *info, PyObject *a)
+{
+    PyObject *f[RECORD_MAX_FIELDS + 1] = {a};
+    return record_new(info, f);
+}
+
+PyObject *
+record_new2(RecordInfo *info, PyObject *a, PyObject *b)
+{
+    PyObject *f[RECORD_MAX_FIELDS + 1] = {a, b};
+    return record_new(info, f);
+}
+
+/* The number of fields of any instance, from the C layout of its record base. */
+static inline int
+total_of(PyObject *op)
+{
+    return info_of(op)->total;
+}
+
+static int
+record_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    if (info_of(op) != NULL) {
+        for (int i = 0; i < total_of(op); i++) {
+            Py_VISIT(RECORD_FIELD(op, i));
+        }
+    }
+    return 0;
+}
+
+/* Gives up fields and memory of an untracked record. */
+static inline void
+release(PyObject *op, PyTypeObject *tp, RecordInfo *info)
+{
+    int total = info->total;
+    for (int i = 0; i < total; i++) {
+        Py_XDECREF(RECORD_FIELD(op, i));
+    }
+    /* An exact object whose type still has its module may serve again. */
+    if (DOEFF_LIKELY(tp == info->type && ((PyHeapTypeObject *)tp)->ht_module != NULL)
+        && freelist_push(&info->free, op)) {
+        return;
+    }
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static void
+record_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    RecordInfo *info = info_of(op);
+    if (DOEFF_LIKELY(!PyObject_GC_IsTracked(op) && info != NULL)) {
+        release(op, tp, info);
+        return;
+    }
+    PyObject_GC_UnTrack(op);
+    if (info == NULL) { /* a subclass instance whose __new__ failed */
+        tp->tp_free(op);
+        Py_DECREF(tp);
+        return;
+    }
+    /* Records in records in records: a million of them are cut by the trash can. */
+    Py_TRASHCAN_BEGIN(op, record_dealloc);
+    release(op, tp, info);
+    Py_TRASHCAN_END;
+}
+
+/* ---- construction from Python ---- */
+
+static int
+find_name(PyObject *const *names, int n, PyObject *name)
+{
+    for (int i = 0; i < n; i++) {
+        if (names[i] == name) {
+            return i;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        if (PyUnicode_Compare(names[i], name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int
+positional_limit(const RecordInfo *info)
+{
+    int kw = info->spec->keyword_only;
+    return kw == 0 ? info->nfields : kw < 0 ? 0 : kw;
+}
+
+static const char *
+short_name(const char *dotted)
+{
+    const char *dot = strrchr(dotted, '.');
+    return dot == NULL ? dotted : dot + 1;
+}
+
+/* Binds a call to f (borrowed entries; NULL where the default counts). */
+static int
+bind_call(RecordInfo *info, PyObject *const *names, int limit, PyObject *const *args,
+          Py_ssize_t nargs, PyObject *kwnames, PyObject **f, PyObject **created_at)
+{
+    const char *what = short_name(info->spec->name);
+    memset(f, 0, sizeof(PyObject *) * (RECORD_MAX_FIELDS + 1));
+    *created_at = NULL;
+    if (nargs > limit) {
+        PyErr_Format(PyExc_TypeError, "%s() takes %d positional argument%s but %zd were given", what,
+                     limit, limit == 1 ? "" : "s", nargs);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        f[i] = args[i];
+    }
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t k = 0; k < nkw; k++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
+        int i = find_name(names, info->nfields, name);
+        if (i < 0 && info->spec->effect && PyUnicode_CompareWithASCIIString(name, "created_at") == 0) {
+            *created_at = args[nargs + k] == Py_None ? NULL : args[nargs + k];
+            continue;
+        }
+        if (i < 0) {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", what, name);
+            return -1;
+        }
+        if (f[i] != NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", what, name);
+            return -1;
+        }
+        f[i] = args[nargs + k];
+    }
+    for (int i = 0; i < info->spec->required; i++) {
+        if (f[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%U'", what, names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Strong references with defaults filled in, checked by the family. */
+static int
+own_fields(RecordInfo *info, PyObject **f, PyObject *created_at)
+{
+    for (int i = 0; i < info->nfields; i++) {
+        f[i] = Py_NewRef(f[i] == NULL ? Py_None : f[i]);
+    }
+    if (info->spec->effect) {
+        f[info->nfields] = Py_XNewRef(created_at);
+    }
+    if (info->spec->init != NULL && info->spec->init(info->st, f) < 0) {
+        for (int i = 0; i < info->total; i++) {
+            Py_XDECREF(f[i]);
+        }
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+construct(RecordInfo *info, PyObject *const *names, int limit, PyObject *const *args,
+          Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *f[RECORD_MAX_FIELDS + 1];
+    PyObject *created_at;
+    if (bind_call(info, names, limit, args, nargs, kwnames, f, &created_at) < 0
+        || own_fields(info, f, created_at) < 0) {
+        return NULL;
+    }
+    return record_new(info, f);
+}
+
+PyObject *
+record_construct(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    RecordInfo *info = (RecordInfo *)self;
+    PyObject *op;
+    if (DOEFF_LIKELY(kwnames == NULL && nargs == info->nfields && info->spec->keyword_only == 0)) {
+        PyObject *f[RECORD_MAX_FIELDS + 1];
+        int n = info->nfields;
+        for (int i = 0; i < n; i++) {
+            f[i] = Py_NewRef(args[i]);
+        }
+        f[n] = NULL;
+        if (info->spec->init != NULL && DOEFF_UNLIKELY(info->spec->init(info->st, f) < 0)) {
+            for (int i = 0; i < n; i++) {
+                Py_XDECREF(f[i]);
+            }
+            return NULL;
+        }
+        op = record_new(info, f);
+    }
+    else {
+        /* Constructors take every field by position, whatever the class says. */
+        int kw = info->spec->keyword_only;
+        op = construct(info, info->keywords, kw > 0 ? kw : info->nfields, args, nargs, kwnames);
+    }
+    if (DOEFF_UNLIKELY(info->st->record_origins) && op != NULL && info->spec->effect
+        && record_stamp(info, op) < 0) {
+        Py_CLEAR(op);
+    }
+    return op;
+}
+
+int
+record_stamp(RecordInfo *info, PyObject *effect)
+{
+    PyObject **slot = &RECORD_FIELD(effect, info->nfields);
+    if (*slot != NULL) {
+        return 0;
+    }
+    PyObject *module = PyImport_ImportModule("doeff._origin");
+    if (module == NULL) {
+        return -1;
+    }
+    PyObject *origin = PyObject_CallMethod(module, "capture", NULL);
+    Py_DECREF(module);
+    if (origin == NULL) {
+        return -1;
+    }
+    *slot = origin;
+    if (!PyObject_GC_IsTracked(effect)) {
+        PyObject_GC_Track(effect);
+    }
+    return 0;
+}
+
+static PyObject *
+record_type_call(PyObject *type, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    EngineState *st = engine_state_of((PyTypeObject *)type);
+    if (st == NULL) {
+        return NULL;
+    }
+    RecordInfo *info = *record_slot(st, (PyTypeObject *)type);
+    return construct(info, info->names, positional_limit(info), args, PyVectorcall_NARGS(nargsf),
+                     kwnames);
+}
+
+/* Subclasses written in Python come through here. */
+static PyObject *
+record_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &doeff_engine_module);
+    if (module == NULL) {
+        return NULL;
+    }
+    RecordInfo *info = record_info_of(PyModule_GetState(module), type);
+    PyObject *f[RECORD_MAX_FIELDS + 1];
+    PyObject *created_at;
+    Py_ssize_t nkw = kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs);
+    Py_ssize_t nargs = PyTuple_GET_SIZE(args);
+    PyObject *kwnames = NULL;
+    PyObject **all = PyMem_New(PyObject *, nargs + nkw + 1);
+    if (all == NULL) {
+        return PyErr_NoMemory();
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        all[i] = PyTuple_GET_ITEM(args, i);
+    }
+    PyObject *op = NULL;
+    if (nkw > 0) {
+        kwnames = PyTuple_New(nkw);
+        if (kwnames == NULL) {
+            goto done;
+        }
+        Py_ssize_t pos = 0, k = 0;
+        PyObject *name, *value;
+        while (PyDict_Next(kwargs, &pos, &name, &value)) {
+            PyTuple_SET_ITEM(kwnames, k, Py_NewRef(name));
+            all[nargs + k++] = value;
+        }
+    }
+    if (bind_call(info, info->names, positional_limit(info), all, nargs, kwnames, f, &created_at) < 0
+        || own_fields(info, f, created_at) < 0) {
+        goto done;
+    }
+    op = type->tp_alloc(type, 0);
+    if (op == NULL) {
+        for (int i = 0; i < info->total; i++) {
+            Py_XDECREF(f[i]);
+        }
+        goto done;
+    }
+    ((DoeffRecord *)op)->info = info;
+    for (int i = 0; i < info->total; i++) {
+        RECORD_FIELD(op, i) = f[i];
+    }
+done:
+    PyMem_Free(all);
+    Py_XDECREF(kwnames);
+    return op;
+}
+
+/* ---- behaviour as a value ---- */
+
+static PyObject *
+record_richcompare(PyObject *a, PyObject *b, int op)
+{
+    if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != Py_TYPE(b)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    int equal = 1;
+    int n = compared(info_of(a));
+    for (int i = 0; i < n && equal; i++) {
+        PyObject *x = Py_NewRef(RECORD_FIELD(a, i));
+        PyObject *y = Py_NewRef(RECORD_FIELD(b, i));
+        if (Py_EnterRecursiveCall(" in comparison")) {
+            equal = -1;
+        }
+        else {
+            equal = PyObject_RichCompareBool(x, y, Py_EQ);
+            Py_LeaveRecursiveCall();
+        }
+        Py_DECREF(x);
+        Py_DECREF(y);
+        if (equal < 0) {
+            return NULL;
+        }
+    }
+    return PyBool_FromLong(equal == (op == Py_EQ));
+}
+
+static PyObject *
+fields_tuple(PyObject *op, int n)
+{
+    PyObject *tuple = PyTuple_New(n);
+    if (tuple != NULL) {
+        for (int i = 0; i < n; i++) {
+            PyTuple_SET_ITEM(tuple, i, Py_NewRef(RECORD_FIELD(op, i)));
+        }
+    }
+    return tuple;
+}
+
+static Py_hash_t
+record_hash(PyObject *op)
+{
+    PyObject *key = fields_tuple(op, compared(info_of(op)));
+    if (key == NULL) {
+        return -1;
+    }
+    Py_hash_t hash = PyObject_Hash(key);
+    Py_DECREF(key);
+    if (hash != -1) { /* Ok(1) and Some(1) should not meet in one bucket */
+        hash ^= (Py_hash_t)((size_t)info_of(op)->type >> 4);
+        hash = hash == -1 ? -2 : hash;
+    }
+    return hash;
+}
+
+static PyObject *
+record_repr(PyObject *op)
+{
+    RecordInfo *info = info_of(op);
+    int status = Py_ReprEnter(op);
+    if (status != 0) {
+        return status < 0 ? NULL : PyUnicode_FromFormat("%s(...)", short_name(Py_TYPE(op)->tp_name));
+    }
+    PyObject *result = NULL;
+    int n = compared(info);
+    PyObject *parts = PyList_New(n);
+    PyObject *comma = PyUnicode_FromString(", ");
+    PyObject *body = NULL;
+    if (parts == NULL || comma == NULL) {
+        goto done;
+    }
+    for (int i = 0; i < n; i++) {
+        PyObject *part = PyUnicode_FromFormat("%U=%R", info->names[i], RECORD_FIELD(op, i));
+        if (part == NULL) {
+            goto done;
+        }
+        PyList_SET_ITEM(parts, i, part);
+    }
+    body = PyUnicode_Join(comma, parts);
+    if (body != NULL) {
+        PyObject *name = PyType_GetName(Py_TYPE(op));
+        if (name != NULL) {
+            result = PyUnicode_FromFormat("%U(%U)", name, body);
+            Py_DECREF(name);
+        }
+    }
+done:
+    Py_ReprLeave(op);
+    Py_XDECREF(parts);
+    Py_XDECREF(comma);
+    Py_XDECREF(body);
+    return result;
+}
+
+static int
+record_setattro(PyObject *op, PyObject *name, PyObject *value)
+{
+    RecordInfo *info = info_of(op);
+    int exact = Py_IS_TYPE(op, info->type);
+    if (!exact && find_name(info->names, info->nfields, name) < 0) {
+        return PyObject_GenericSetAttr(op, name, value);
+    }
+    PyObject *module = PyImport_ImportModule("dataclasses");
+    if (module == NULL) {
+        return -1;
+    }
+    PyObject *error = PyObject_GetAttrString(module, "FrozenInstanceError");
+    Py_DECREF(module);
+    if (error != NULL) {
+        PyErr_Format(error, value == NULL ? "cannot delete field %R" : "cannot assign to field %R", name);
+        Py_DECREF(error);
+    }
+    return -1;
+}
+
+static PyObject *
+record_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    RecordInfo *info = info_of(op);
+    PyObject *module = PyImport_ImportModule("doeff._engine");
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *restore = PyObject_GetAttrString(module, "_restore_record");
+    Py_DECREF(module);
+    if (restore == NULL) {
+        return NULL;
+    }
+    PyObject *fields = fields_tuple(op, info->nfields);
+    PyObject *dict = NULL;
+    PyObject *result = NULL;
+    if (fields != NULL && PyObject_GetOptionalAttr(op, PyUnicode_InternFromString("__dict__"), &dict) >= 0) {
+        result = Py_BuildValue("O(OO)O", restore, Py_TYPE(op), fields, dict == NULL ? Py_None : dict);
+    }
+    Py_DECREF(restore);
+    Py_XDECREF(fields);
+    Py_XDECREF(dict);
+    return result;
+}
+
+/* _restore_record(cls, fields): what pickle and copy call; the fields were checked once. */
+static PyObject *
+restore_record(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    EngineState *st = PyModule_GetState(module);
+    if (nargs != 2 || !PyType_Check(args[0]) || !PyTuple_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "_restore_record(cls, fields) is for pickle and copy");
+        return NULL;
+    }
+    PyTypeObject *type = (PyTypeObject *)args[0];
+    RecordInfo *info = record_info_of(st, type);
+    if (info == NULL || PyTuple_GET_SIZE(args[1]) != info->nfields) {
+        PyErr_Format(PyExc_TypeError, "%s was pickled by another version of doeff", type->tp_name);
+        return NULL;
+    }
+    PyObject *op = type == info->type ? alloc_exact(info) : type->tp_alloc(type, 0);
+    if (op == NULL) {
+        return NULL;
+    }
+    ((DoeffRecord *)op)->info = info;
+    for (int i = 0; i < info->nfields; i++) {
+        RECORD_FIELD(op, i) = Py_NewRef(PyTuple_GET_ITEM(args[1], i));
+    }
+    if (info->spec->effect) {
+        RECORD_FIELD(op, info->nfields) = NULL;
+    }
+    if (!PyObject_GC_IsTracked(op)) {
+        PyObject_GC_Track(op);
+    }
+    return op;
+}
+
+static PyMethodDef record_methods[] = {
+    {"__reduce__", record_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
+
+/* ---- __dataclass_fields__ and __dataclass_params__, made when first asked for ---- */
+
+typedef struct RecordFields {
+    PyObject_HEAD
+    PyObject *info; /* strong */
+    PyObject *name; /* which of the two attributes */
+} RecordFields;
+
+static PyObject *
+fields_get(PyObject *self, PyObject *Py_UNUSED(obj), PyObject *owner)
+{
+    RecordFields *lazy = (RecordFields *)self;
+    RecordInfo *info = (RecordInfo *)lazy->info;
+    PyObject *module = PyImport_ImportModule("doeff._dataclass");
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *names = PyTuple_New(info->nfields);
+    PyObject *result = NULL;
+    if (names != NULL) {
+        for (int i = 0; i < info->nfields; i++) {
+            PyTuple_SET_ITEM(names, i, Py_NewRef(info->names[i]));
+        }
+        result = PyObject_CallMethod(module, "describe", "OOiii", lazy->name, names, info->spec->required,
+                                     positional_limit(info), compared(info));
+        Py_DECREF(names);
+    }
+    (void)owner;
+    Py_DECREF(module);
+    return result;
+}
+
+static void
+fields_dealloc(PyObject *self)
+{
+    PyTypeObject *tp = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(((RecordFields *)self)->info);
+    Py_XDECREF(((RecordFields *)self)->name);
+    tp->tp_free(self);
+    Py_DECREF(tp);
+}
+
+static int
+fields_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((RecordFields *)self)->info);
+    return 0;
+}
+
+static PyType_Slot fields_slots[] = {
+    {Py_tp_descr_get, fields_get},
+    {Py_tp_dealloc, fields_dealloc},
+    {Py_tp_traverse, fields_traverse},
+    {0, NULL},
+};
+
+static PyType_Spec fields_spec = {
+    .name = "doeff._engine.RecordFields",
+    .basicsize = sizeof(RecordFields),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = fields_slots,
+};
+
+static int
+add_lazy_fields(EngineState *st, RecordInfo *info, PyObject *dict)
+{
+    static const char *const names[] = {"__dataclass_fields__", "__dataclass_params__"};
+    for (int i = 0; i < 2; i++) {
+        RecordFields *lazy = PyObject_GC_New(RecordFields, st->RecordFields_Type);
+        if (lazy == NULL) {
+            return -1;
+        }
+        lazy->info = Py_NewRef((PyObject *)info);
+        lazy->name = PyUnicode_InternFromString(names[i]);
+        PyObject_GC_Track(lazy);
+        int failed = lazy->name == NULL || PyDict_SetItem(dict, lazy->name, (PyObject *)lazy) < 0;
+        Py_DECREF(lazy);
+        if (failed) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- infos and types ---- */
+
+static void
+info_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    RecordInfo *info = (RecordInfo *)op;
+    PyObject_GC_UnTrack(op);
+    freelist_drain(&info->free);
+    Py_XDECREF(info->type);
+    for (int i = 0; i < info->nfields; i++) {
+        Py_XDECREF(info->names[i]);
+        Py_XDECREF(info->keywords[i]);
+    }
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static int
+info_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((RecordInfo *)op)->type);
+    return 0;
+}
+
+static PyType_Slot info_slots[] = {
+    {Py_tp_dealloc, info_dealloc},
+    {Py_tp_traverse, info_traverse},
+    {0, NULL},
+};
+
+static PyType_Spec info_spec = {
+    .name = "doeff._engine.RecordInfo",
+    .basicsize = sizeof(RecordInfo),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = info_slots,
+};
+
+static int
+fill_names(RecordInfo *info, const RecordSpec *spec)
+{
+    for (int i = 0; i < info->nfields; i++) {
+        const char *keyword = spec->keywords[0] != NULL ? spec->keywords[i] : spec->fields[i];
+        info->names[i] = PyUnicode_InternFromString(spec->fields[i]);
+        info->keywords[i] = PyUnicode_InternFromString(keyword);
+        if (info->names[i] == NULL || info->keywords[i] == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyTypeObject *
+make_type(PyObject *module, EngineState *st, RecordInfo *info, const RecordSpec *spec)
+{
+    PyMemberDef members[RECORD_MAX_FIELDS + 2];
+    memset(members, 0, sizeof(members));
+    for (int i = 0; i < info->total; i++) {
+        members[i].name = i < info->nfields ? spec->fields[i] : "created_at";
+        members[i].type = DOEFF_T_OBJECT;
+        members[i].flags = READONLY;
+        members[i].offset = (Py_ssize_t)(offsetof(DoeffRecord, f) + sizeof(PyObject *) * (size_t)i);
+    }
+    PyType_Slot slots[32] = {
+        {Py_tp_dealloc, record_dealloc}, {Py_tp_traverse, record_traverse},
+        {Py_tp_new, record_tp_new},      {Py_tp_members, members},
+        {Py_tp_hash, record_hash},       {Py_tp_repr, record_repr},
+        {Py_tp_setattro, record_setattro},
+        {Py_tp_richcompare, record_richcompare},
+        {Py_tp_doc, (void *)spec->doc},
+    };
+    int n = 9;
+    int has_methods = 0;
+    for (const PyType_Slot *s = spec->slots; s != NULL && s->slot != 0; s++) {
+        has_methods |= s->slot == Py_tp_methods;
+        int known = 0;
+        for (int i = 0; i < n; i++) { /* a family's own slot replaces the general one */
+            if (slots[i].slot == s->slot) {
+                slots[i] = *s;
+                known = 1;
+            }
+        }
+        if (!known) {
+            slots[n++] = *s;
+        }
+    }
+    if (!has_methods) {
+        slots[n++] = (PyType_Slot){Py_tp_methods, record_methods};
+    }
+    PyType_Spec type_spec = {
+        .name = spec->name,
+        .basicsize = (int)(offsetof(DoeffRecord, f) + sizeof(PyObject *) * (size_t)info->total),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+                 | (spec->subclassable ? Py_TPFLAGS_BASETYPE : 0),
+        .slots = slots,
+    };
+    PyTypeObject *base = spec->base != NULL ? spec->base : spec->effect ? st->Effect_Type : NULL;
+    return (PyTypeObject *)PyType_FromModuleAndSpec(module, &type_spec, (PyObject *)base);
+}
+
+RecordInfo *
+record_type_new(PyObject *module, EngineState *st, const RecordSpec *spec)
+{
+    RecordInfo *info = PyObject_GC_New(RecordInfo, st->RecordInfo_Type);
+    if (info == NULL) {
+        return NULL;
+    }
+    info->type = NULL;
+    info->spec = spec;
+    info->st = st;
+    info->nfields = 0;
+    info->free = (DoeffFreeList){NULL, 0};
+    info->tracks = 1;
+    memset(info->names, 0, sizeof(info->names));
+    memset(info->keywords, 0, sizeof(info->keywords));
+    while (info->nfields < RECORD_MAX_FIELDS && spec->fields[info->nfields] != NULL) {
+        info->nfields++;
+    }
+    info->total = info->nfields + (spec->effect ? 1 : 0);
+    PyObject_GC_Track(info);
+    PyObject *match = NULL;
+    if (fill_names(info, spec) < 0 || (info->type = make_type(module, st, info, spec)) == NULL) {
+        goto error;
+    }
+    /* The type is immutable for Python, so these go in before anybody has seen it. */
+    int limit = positional_limit(info);
+    match = PyTuple_New(limit);
+    if (match == NULL) {
+        goto error;
+    }
+    for (int i = 0; i < limit; i++) {
+        PyTuple_SET_ITEM(match, i, Py_NewRef(info->names[i]));
+    }
+    PyObject *dict = info->type->tp_dict;
+    PyObject *reduce = PyDict_GetItemString(dict, "__reduce__");
+    if (reduce == NULL) {
+        PyObject *descr = PyDescr_NewMethod(info->type, &record_methods[0]);
+        if (descr == NULL || PyDict_SetItemString(dict, "__reduce__", descr) < 0) {
+            Py_XDECREF(descr);
+            goto error;
+        }
+        Py_DECREF(descr);
+    }
+    if (PyDict_SetItemString(dict, "__match_args__", match) < 0 || add_lazy_fields(st, info, dict) < 0) {
+        goto error;
+    }
+    Py_CLEAR(match);
+    PyType_Modified(info->type);
+    info->type->tp_vectorcall = record_type_call;
+    *record_slot(st, info->type) = info; /* the table keeps the reference */
+    if (PyModule_AddObjectRef(module, short_name(spec->name), (PyObject *)info->type) < 0) {
+        return NULL;
+    }
+    return info;
+error:
+    Py_XDECREF(match);
+    Py_DECREF(info);
+    return NULL;
+}
+
+int
+record_add_constructor(PyObject *module, RecordInfo *info, PyMethodDef *def)
+{
+    PyObject *home = PyUnicode_FromString("doeff.effects");
+    PyObject *function = home == NULL ? NULL : PyCFunction_NewEx(def, (PyObject *)info, home);
+    Py_XDECREF(home);
+    if (function == NULL) {
+        return -1;
+    }
+    int failed = PyModule_AddObjectRef(module, def->ml_name, function);
+    Py_DECREF(function);
+    return failed;
+}
+
+static PyMethodDef module_functions[] = {
+    {"_restore_record", (PyCFunction)(void (*)(void))restore_record, METH_FASTCALL, NULL},
+    {NULL},
+};
+
+int
+record_room_init(PyObject *module, EngineState *st)
+{
+    st->RecordInfo_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &info_spec, NULL);
+    st->RecordFields_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &fields_spec, NULL);
+    if (st->RecordInfo_Type == NULL || st->RecordFields_Type == NULL) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, module_functions);
+}

@@ -1,0 +1,85 @@
+/* record: immutable value types from a table, at the price of a tuple.
+ *
+ * A record is an object with a fixed row of fields: every built-in effect, Ok,
+ * Err, ListenResult, the controls of a CESKState. One spec gives the type its
+ * constructor, ==, hash, repr, pickling, __match_args__, and makes it behave
+ * like a frozen dataclass (dataclasses.fields, replace, asdict). Fields are
+ * never NULL once the object exists. Effects carry one hidden field more, behind
+ * the visible ones: created_at, NULL when it was not recorded.
+ *
+ * Objects of the exact type come from a free list and are tracked by the
+ * collector only if a field holds an object that the collector knows.
+ */
+#ifndef DOEFF_RECORD_H
+#define DOEFF_RECORD_H
+
+#include "freelist.h"
+
+struct EngineState;
+typedef struct RecordInfo RecordInfo;
+
+typedef struct DoeffRecord {
+    PyObject_HEAD
+    RecordInfo *info; /* borrowed; outlives every object whose type has a module */
+    PyObject *f[];
+} DoeffRecord;
+
+#define RECORD_MAX_FIELDS 8
+
+typedef struct RecordSpec {
+    const char *name;        /* "package.module.Class", as pickle will look for it */
+    const char *doc;
+    const char *fields[RECORD_MAX_FIELDS + 1]; /* NULL ends the row */
+    const char *keywords[RECORD_MAX_FIELDS + 1]; /* names that the constructor function takes, where they
+                                                    differ from the fields; an empty row: the same */
+    int required;            /* leading fields without a default; the others default to None */
+    int compared;            /* leading fields that ==, hash and repr look at; 0: all of them */
+    int keyword_only;        /* fields from this index on are keyword-only; 0: none are, -1: all are */
+    int effect;              /* a subclass of EffectBase, with created_at */
+    int subclassable;
+    /* Checks and normalises the strong references in f; -1 with an error set. */
+    int (*init)(struct EngineState *st, PyObject **f);
+    PyType_Slot *slots;      /* further slots (methods, getset, richcompare...), or NULL */
+    PyTypeObject *base;      /* borrowed; NULL: EffectBase for effects, else object */
+} RecordSpec;
+
+struct RecordInfo {
+    PyObject_HEAD
+    PyTypeObject *type;      /* strong */
+    const RecordSpec *spec;
+    struct EngineState *st;
+    int nfields;             /* visible fields */
+    int total;               /* with created_at */
+    int tracks;              /* 0: no field of this type can ever be part of a cycle */
+    DoeffFreeList free;
+    PyObject *names[RECORD_MAX_FIELDS];    /* field names, interned, strong */
+    PyObject *keywords[RECORD_MAX_FIELDS]; /* constructor keywords, interned, strong */
+};
+
+int record_room_init(PyObject *module, struct EngineState *st);
+
+/* Makes the type, adds it to the module under its last name, and gives its info
+ * (borrowed from the state; NULL with an error). */
+RecordInfo *record_type_new(PyObject *module, struct EngineState *st, const RecordSpec *spec);
+
+/* A constructor function `name` for the type (strong), added to the module. def
+ * is static: its ml_meth is record_construct or an own METH_FASTCALL|METH_KEYWORDS
+ * function whose self is the RecordInfo. */
+int record_add_constructor(PyObject *module, RecordInfo *info, PyMethodDef *def);
+PyObject *record_construct(PyObject *info, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
+/* A new record; takes the references in f (stolen, also on failure). No check is run. */
+PyObject *record_new(RecordInfo *info, PyObject **f);
+/* The same for one and two fields. */
+PyObject *record_new1(RecordInfo *info, PyObject *a /* stolen */);
+PyObject *record_new2(RecordInfo *info, PyObject *a /* stolen */, PyObject *b /* stolen */);
+
+/* With origins recorded: stamps created_at from the innermost Python frame. */
+int record_stamp(RecordInfo *info, PyObject *effect);
+
+/* Info of a type or of its nearest base that is a record (borrowed), else NULL, no error. */
+RecordInfo *record_info_of(struct EngineState *st, PyTypeObject *type);
+
+#define RECORD_FIELD(op, i) (((DoeffRecord *)(op))->f[i])
+
+#endif
