@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doeff.types import EffectBase
 
 import doeff
 from doeff import (
@@ -25,7 +26,6 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
-from doeff.types import EffectBase
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -63,7 +63,12 @@ def test_risky_operation(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "Error: Something went wrong"
     assert lines[1] == "Err(ValueError: Something went wrong)"
     assert "Root Cause: ValueError: Something went wrong" in lines
-    titles = ["ROOT CAUSE", "PYTHON STACK", "EFFECT CALL TREE", "CONTINUATION STACK (K)"]
+    titles = [
+        "ROOT CAUSE",
+        "PYTHON STACK",
+        "EFFECT CALL TREE",
+        "CONTINUATION STACK (K)",
+    ]
     found = [line.strip() for line in lines if line.strip() in [*titles, "STORE"]]
     assert found == [*titles, "STORE"]
     assert "RUNTIME RESULT" in out
@@ -81,7 +86,10 @@ def test_risky_operation(capsys: pytest.CaptureFixture[str]) -> None:
     assert last.filename.endswith("guide_risky_operation.py")
     assert (last.line, last.function) == (5, "risky_operation")
     assert last.code_context.strip() == 'raise ValueError("Something went wrong")'
-    assert all(f.filename.endswith("guide_risky_operation.py") for f in result.python_stack.frames)
+    assert all(
+        f.filename.endswith("guide_risky_operation.py")
+        for f in result.python_stack.frames
+    )
 
 
 def test_logs_and_graph() -> None:
@@ -89,7 +97,9 @@ def test_logs_and_graph() -> None:
     names = execute("guide_logs_and_graph", result=result)
     assert names["logs"] == ["m"]
     assert names["graph"] == [{"value": 1, "meta": {"a": 1}}]
-    empty = execute("guide_logs_and_graph", result=sync_run(Pure(1), sync_handlers_preset))
+    empty = execute(
+        "guide_logs_and_graph", result=sync_run(Pure(1), sync_handlers_preset)
+    )
     assert (empty["logs"], empty["graph"]) == ([], None)
 
 
@@ -119,7 +129,9 @@ def test_controlled_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_removed_runtimes_name_their_successors() -> None:
-    with pytest.raises(ImportError, match=r"(?s)sync_run.*async_run|async_run.*sync_run"):
+    with pytest.raises(
+        ImportError, match=r"(?s)sync_run.*async_run|async_run.*sync_run"
+    ):
         execute("guide_runtimes_before")
 
 
@@ -159,12 +171,14 @@ def test_handler_after() -> None:
 
 
 def test_the_result_api_table() -> None:
-    result = sync_run(Put("x", 1).then(Pure(2)), sync_handlers_preset, {"e": 1}, {"y": 0})
+    result = sync_run(
+        Put("x", 1).then(Pure(2)), sync_handlers_preset, {"e": 1}, {"y": 0}
+    )
     assert isinstance(result, doeff.RuntimeResult)
     assert result.result == doeff.Ok(2)
     assert (result.value, result.is_ok(), result.is_err()) == (2, True, False)
     assert result.raw_store == {"x": 1, "y": 0}
     assert result.env == {"e": 1}
     with pytest.raises(ValueError, match="Result is Ok, no error"):
-        result.error  # noqa: B018
+        result.error
     assert result.format() == "Ok(2)"

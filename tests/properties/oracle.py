@@ -16,16 +16,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from doeff.types import EffectBase
 from hypothesis import strategies as st
 
 import doeff
 from doeff import (
+    IO,
     Annotate,
     Ask,
     CaptureGraph,
     Get,
     Intercept,
-    IO,
     Listen,
     Local,
     Modify,
@@ -41,7 +42,6 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
-from doeff.types import EffectBase
 
 # --- vocabulary -----------------------------------------------------------
 
@@ -211,13 +211,13 @@ class NTry(Node):
 @dataclass(frozen=True, eq=False)
 class NIntercept(Node):
     body: Node
-    transforms: tuple["Transform", ...]
+    transforms: tuple[Transform, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class NHandle(Node):
     body: Node
-    handler: "HandlerSpec"
+    handler: HandlerSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -612,7 +612,11 @@ class Oracle:
             except Exception as error:
                 if n.handler is None:
                     raise
-                value = ("caught", describe_error(error), self.run(n.handler, env, chain))
+                value = (
+                    "caught",
+                    describe_error(error),
+                    self.run(n.handler, env, chain),
+                )
         except Abandon as jump:
             try:
                 finish(jump.outside)
@@ -640,7 +644,9 @@ class Oracle:
             pos = rest
         return self.core(eff, env, origin)
 
-    def transformed(self, t: Transform, eff: _Eff, env: Any, origin: Any, rest: Any) -> Any:
+    def transformed(
+        self, t: Transform, eff: _Eff, env: Any, origin: Any, rest: Any
+    ) -> Any:
         match t.action:
             case "put":
                 return self.dispatch(_Eff("Put", NPut("x", t.payload)), env, rest, rest)
@@ -655,7 +661,13 @@ class Oracle:
                 raise Invariant
 
     def handled(
-        self, identity: Any, spec: HandlerSpec, eff: _Eff, env: Any, origin: Any, rest: Any
+        self,
+        identity: Any,
+        spec: HandlerSpec,
+        eff: _Eff,
+        env: Any,
+        origin: Any,
+        rest: Any,
     ) -> Any:
         def forward() -> Any:
             return self.dispatch(eff, env, origin, rest)
@@ -846,7 +858,11 @@ def run_real(
         # The run raises it; what the store held then is not told.
         return Outcome(("err", describe_error(error)), {}, [], [], list(seen))
     raw = result.raw_store
-    end = ("ok", plain(result.value)) if result.is_ok() else ("err", describe_error(result.error))
+    end = (
+        ("ok", plain(result.value))
+        if result.is_ok()
+        else ("err", describe_error(result.error))
+    )
     return Outcome(
         end,
         {k: plain(v) for k, v in raw.items() if k not in RESERVED},
@@ -857,14 +873,18 @@ def run_real(
     )
 
 
-def run_tree(node: Node, env: tuple[tuple[str, Any], ...] = (), store: Any = None) -> Outcome:
+def run_tree(
+    node: Node, env: tuple[tuple[str, Any], ...] = (), store: Any = None
+) -> Outcome:
     """Build a tree and run it for real."""
     builder = Builder()
     program = builder.build(node)
     return run_real(program, builder.env(env), dict(store or {}), builder=builder)
 
 
-def run_oracle(node: Node, env: tuple[tuple[str, Any], ...] = (), store: Any = None) -> Outcome:
+def run_oracle(
+    node: Node, env: tuple[tuple[str, Any], ...] = (), store: Any = None
+) -> Outcome:
     """Walk the tree with the oracle."""
     oracle = Oracle(store=dict(store or {}))
     try:
@@ -883,7 +903,9 @@ def run_oracle(node: Node, env: tuple[tuple[str, Any], ...] = (), store: Any = N
     )
 
 
-def assert_same(node: Node, env: tuple[tuple[str, Any], ...] = (), store: Any = None) -> Outcome:
+def assert_same(
+    node: Node, env: tuple[tuple[str, Any], ...] = (), store: Any = None
+) -> Outcome:
     """The whole comparison; returns the real outcome."""
     real, expected = run_tree(node, env, store), run_oracle(node, env, store)
     assert real == expected
@@ -915,7 +937,9 @@ def leaves(*, custom: bool = False, fails: bool = True) -> st.SearchStrategy[Nod
         st.builds(NPure, VALUES),
         st.builds(NGet, KEYS),
         st.builds(NPut, KEYS, VALUES),
-        st.builds(NModify, KEYS, st.sampled_from(sorted(OPS) if fails else ["count", "wrap"])),
+        st.builds(
+            NModify, KEYS, st.sampled_from(sorted(OPS) if fails else ["count", "wrap"])
+        ),
         st.builds(NTell, MESSAGES),
         st.builds(NAsk, ENV_KEYS),
         st.builds(NStep, VALUES, METAS),
@@ -945,7 +969,18 @@ HANDLERS = st.builds(
     st.sampled_from(["h1", "h2", "h3"]),
     st.sampled_from([*LEAF_KINDS, "*", "Custom"]),
     st.sampled_from(
-        ["answer", "forward", "change", "own", "ask", "twin", "guard", "boom", "late", "abandon"]
+        [
+            "answer",
+            "forward",
+            "change",
+            "own",
+            "ask",
+            "twin",
+            "guard",
+            "boom",
+            "late",
+            "abandon",
+        ]
     ),
     st.integers(20, 22),
 )
@@ -971,12 +1006,19 @@ def _extend(
         st.builds(NBind, inner, inner),
         st.builds(NYieldFrom, inner),
         st.builds(
-            NTry, inner, st.one_of(st.none(), inner), st.one_of(st.none(), st.just("final"))
+            NTry,
+            inner,
+            st.one_of(st.none(), inner),
+            st.one_of(st.none(), st.just("final")),
         ),
     ]
     if intercepts:
         options.append(
-            st.builds(NIntercept, inner, st.lists(TRANSFORMS, min_size=1, max_size=3).map(tuple))
+            st.builds(
+                NIntercept,
+                inner,
+                st.lists(TRANSFORMS, min_size=1, max_size=3).map(tuple),
+            )
         )
     if handlers:
         options.append(st.builds(NHandle, inner, HANDLERS))
@@ -991,15 +1033,24 @@ def trees(
     fails: bool = True,
     max_leaves: int = 12,
 ) -> st.SearchStrategy[Node]:
-    """Generated programs."""
-    return st.recursive(
+    """Generated programs: a few trees in sequence, under a few scopes."""
+    tree = st.recursive(
         leaves(custom=custom or handlers, fails=fails),
         lambda inner: _extend(inner, intercepts=intercepts, handlers=handlers),
         max_leaves=max_leaves,
     )
+    several = st.lists(tree, min_size=2, max_size=4).map(lambda ts: NSeq(tuple(ts)))
+    guarded = st.lists(tree, min_size=2, max_size=4).map(
+        lambda ts: NSeq(tuple(NSafe(t) for t in ts))
+    )
+    scoped = _extend(several, intercepts=intercepts, handlers=handlers)
+    twice = _extend(scoped, intercepts=intercepts, handlers=handlers)
+    return st.one_of(tree, several, guarded, scoped, twice)
 
 
 ENVS = bindings(trees(max_leaves=4))
-PLAIN_ENVS = st.dictionaries(ENV_KEYS, VALUES, max_size=3).map(lambda d: tuple(d.items()))
+PLAIN_ENVS = st.dictionaries(ENV_KEYS, VALUES, max_size=3).map(
+    lambda d: tuple(d.items())
+)
 STORES = st.dictionaries(KEYS, VALUES, max_size=3)
 PROGRAMS = trees()

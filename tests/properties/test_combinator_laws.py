@@ -92,7 +92,9 @@ def test_associativity(tree: Any, env: Any, store: Any, f: Any, g: Any) -> None:
 
 
 @given(PROGRAMS, PROGRAMS, ENVS, STORES)
-def test_then_is_flat_map_without_the_value(p: Any, q: Any, env: Any, store: Any) -> None:
+def test_then_is_flat_map_without_the_value(
+    p: Any, q: Any, env: Any, store: Any
+) -> None:
     b = Builder()
     first, second = b.build(p), b.build(q)
     then = outcome(first.then(second), b, env, store)
@@ -158,7 +160,9 @@ def test_first_some_model(values: list[Any]) -> None:
 
     program = Program.first_some(*[candidate(i) for i in range(len(values))])
     wins = [
-        i for i, v in enumerate(values) if isinstance(v, Some) or (v is not None and v is not NOTHING)
+        i
+        for i, v in enumerate(values)
+        if isinstance(v, Some) or (v is not None and v is not NOTHING)
     ]
     got = outcome(program, b, (), {})
     if wins:
@@ -184,7 +188,9 @@ def test_first_success_model(trees: Any, env: Any, store: Any) -> None:
                 return got.value
         raise got.error
 
-    assert outcome(Program.first_success(*ps), b, env, store) == outcome(loop(), b, env, store)
+    assert outcome(Program.first_success(*ps), b, env, store) == outcome(
+        loop(), b, env, store
+    )
 
 
 @given(PROGRAMS, ENVS, STORES, BINDERS)
@@ -217,7 +223,9 @@ def test_intercept_method_is_the_effect(tree: Any, env: Any, store: Any) -> None
 
 
 @given(PROGRAMS, ENVS, STORES)
-def test_results_convert_to_the_value_or_the_error(tree: Any, env: Any, store: Any) -> None:
+def test_results_convert_to_the_value_or_the_error(
+    tree: Any, env: Any, store: Any
+) -> None:
     b = Builder()
     p = b.build(tree)
     safe = doeff.sync_run(

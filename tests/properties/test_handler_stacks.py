@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from doeff.types import EffectBase
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import (
@@ -21,7 +22,6 @@ from oracle import (
 )
 
 from doeff import WithHandler, do, sync_handlers_preset
-from doeff.types import EffectBase
 
 SMALL = trees(custom=True, max_leaves=8)
 MIXED = trees(handlers=True, intercepts=True, max_leaves=10)
@@ -130,4 +130,6 @@ def test_a_handler_that_resumes_and_returns_is_a_plain_answer(
         return (yield ctx.resume(value))
 
     alone = run_real(program, bound, store, builder=builder)
-    assert run_real(WithHandler(handle, program), bound, store, builder=builder) == alone
+    assert (
+        run_real(WithHandler(handle, program), bound, store, builder=builder) == alone
+    )

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from doeff.types import EffectBase
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import (
@@ -30,7 +31,6 @@ from oracle import (
     Lazy,
     NAsk,
     NCapture,
-    NGet,
     NListen,
     NLocal,
     NModify,
@@ -49,6 +49,7 @@ from oracle import (
 
 import doeff
 from doeff import (
+    IO,
     Annotate,
     Ask,
     AtomicGet,
@@ -61,7 +62,6 @@ from doeff import (
     Get,
     GetTime,
     Intercept,
-    IO,
     Listen,
     Local,
     Modify,
@@ -78,7 +78,6 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
-from doeff.types import EffectBase
 
 
 def run(program: Any, **kw: Any) -> Any:
@@ -168,7 +167,9 @@ def test_lazy_once(asks: int, value: Any) -> None:
 
     shared = lazy()
     inner = Local({"other": 1}, Safe(Ask("k")))
-    got = run(sequence_of([Ask("k"), inner, Listen(Ask("k"))] * asks), env={"k": shared})
+    got = run(
+        sequence_of([Ask("k"), inner, Listen(Ask("k"))] * asks), env={"k": shared}
+    )
     assert len(calls) == min(asks, 1)
     assert [plain(v) for v in got.value] == [
         value,
@@ -197,9 +198,10 @@ def test_lazy_failure_retries(failures: int) -> None:
         return "value"
 
     result = run(sequence_of([Safe(Ask("k"))] * (failures + 2)), env={"k": lazy()})
-    assert plain(result.value) == [("Err", ("Boom", ("lazy",)))] * failures + [
-        ("Ok", "value")
-    ] * 2
+    assert (
+        plain(result.value)
+        == [("Err", ("Boom", ("lazy",)))] * failures + [("Ok", "value")] * 2
+    )
     assert result.raw_store["__log__"] == ["try"] * (failures + 1)
 
 
@@ -256,7 +258,10 @@ def test_lazy_no_false_cycle(depth: int, value: Any) -> None:
 
 @given(KEYS, VALUES, STORES)
 def test_put_get(key: str, value: Any, store: Any) -> None:
-    assert run(sequence_of([Put(key, value), Get(key)]), store=store).value == [None, value]
+    assert run(sequence_of([Put(key, value), Get(key)]), store=store).value == [
+        None,
+        value,
+    ]
 
 
 @given(KEYS, VALUES, VALUES, STORES)
@@ -279,7 +284,8 @@ def test_puts_on_different_keys_commute(puts: Any, random: Any) -> None:
     other = list(last)
     random.shuffle(other)
     stores = [
-        run(sequence_of([Put(k, v) for k, v in order])).raw_store for order in (last, other)
+        run(sequence_of([Put(k, v) for k, v in order])).raw_store
+        for order in (last, other)
     ]
     assert stores[0] == stores[1] == dict(puts)
 
@@ -322,13 +328,22 @@ def test_modify_atomic(key: str, store: Any) -> None:
 @given(PROGRAMS, ENVS, STORES)
 def test_caller_data_untouched(tree: Any, env: Any, store: Any) -> None:
     log, graph, cache = ["old"], [{"value": 0, "meta": {"m": 1}}], {"c": 1}
-    given_store = {**store, "__log__": log, "__graph__": graph, "__cache_storage__": cache}
+    given_store = {
+        **store,
+        "__log__": log,
+        "__graph__": graph,
+        "__cache_storage__": cache,
+    }
     before = copy.deepcopy(given_store)
     builder = Builder()
     given_env = builder.env(env)
     env_before = dict(given_env)
-    program = builder.build(NSeq((NSafe(tree), NTell("new"), NStep(1, ()), NCapture(tree))))
-    caching = CachePut("c", 2).then(CachePut("d", 3)).then(Annotate({"m": 2})).then(program)
+    program = builder.build(
+        NSeq((NSafe(tree), NTell("new"), NStep(1, ()), NCapture(tree)))
+    )
+    caching = (
+        CachePut("c", 2).then(CachePut("d", 3)).then(Annotate({"m": 2})).then(program)
+    )
     run(caching, env=given_env, store=given_store)
     assert given_store == before
     assert given_store["__log__"] is log
@@ -350,7 +365,10 @@ def test_tell_concatenates(messages: list[Any]) -> None:
 
 @given(PROGRAMS, ENVS, STORES)
 def test_listen_transparent(tree: Any, env: Any, store: Any) -> None:
-    plain_run, listened = run_tree(tree, env, store), run_tree(NListen(tree), env, store)
+    plain_run, listened = (
+        run_tree(tree, env, store),
+        run_tree(NListen(tree), env, store),
+    )
     assert listened.effects == plain_run.effects
     if plain_run.end[0] == "ok":
         assert listened.end[1][1] == plain_run.end[1]
@@ -388,7 +406,9 @@ def test_listen_error_plain(messages: list[Any]) -> None:
 
     result = run(Listen(failing()))
     assert result.error is boom
-    assert result.raw_store.get("__log__", []) == run(failing()).raw_store.get("__log__", [])
+    assert result.raw_store.get("__log__", []) == run(failing()).raw_store.get(
+        "__log__", []
+    )
 
 
 @given(st.lists(MESSAGES, max_size=4))
@@ -410,7 +430,7 @@ def test_log_snapshot_stable(before: Any, after: Any) -> None:
         yield first
         log, graph = (yield Get("__log__")), (yield Snapshot())
         raw = yield Get("__graph__")
-        value, captured = yield CaptureGraph(Step(1, {"a": 1}))
+        _, captured = yield CaptureGraph(Step(1, {"a": 1}))
         taken.append((log, graph, raw, captured))
         taken.append(copy.deepcopy([list(log), graph, list(raw), captured]))
         yield then
@@ -452,7 +472,10 @@ def test_safe_error(kind: type[Exception]) -> None:
 
 @given(PROGRAMS, ENVS, STORES)
 def test_safe_nested(tree: Any, env: Any, store: Any) -> None:
-    once, twice = run_tree(NSafe(tree), env, store), run_tree(NSafe(NSafe(tree)), env, store)
+    once, twice = (
+        run_tree(NSafe(tree), env, store),
+        run_tree(NSafe(NSafe(tree)), env, store),
+    )
     assert twice.end == ("ok", ("Ok", once.end[1]))
 
 
@@ -671,7 +694,10 @@ def test_intercept_error_local(tree: Any, position: int) -> None:
     boom = Boom("transform")
 
     def transform(effect: Any) -> Any:
-        if isinstance(effect, doeff.effects.WriterTellEffect) and effect.message == "now":
+        if (
+            isinstance(effect, doeff.effects.WriterTellEffect)
+            and effect.message == "now"
+        ):
             raise boom
         return None
 
@@ -814,7 +840,11 @@ def test_atomic_model(ops: list[Any], store: Any) -> None:
                 got.append((yield AtomicGet(key, default_factory=factory)))
             else:
                 got.append(
-                    (yield AtomicUpdate(key, lambda v: ("u", v), default_factory=factory))
+                    (
+                        yield AtomicUpdate(
+                            key, lambda v: ("u", v), default_factory=factory
+                        )
+                    )
                 )
         return got
 
@@ -892,14 +922,16 @@ def test_capture_exact(tree: Any, env: Any, before: int) -> None:
 
 
 STACK_SCOPES = st.lists(
-    st.sampled_from(["plain", "safe", "local", "listen", "intercept", "handler", "capture"]),
+    st.sampled_from(
+        ["plain", "safe", "local", "listen", "intercept", "handler", "capture"]
+    ),
     max_size=6,
 )
 
 
 @given(STACK_SCOPES)
 def test_callstack_model(scopes: list[str]) -> None:
-    stack, frames = _stack_of(scopes)
+    stack, _ = _stack_of(scopes)
     n = len(scopes) + 1
     assert [f.function_name for f in stack] == ["level"] * n
     assert [f.args for f in stack] == [(i,) for i in range(n)]

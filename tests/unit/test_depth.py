@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -240,7 +241,9 @@ def test_long_chains_are_dropped_unrun(name):
     gc.collect()
 
 
-@pytest.mark.parametrize("name", ["local", "listen", "intercept", "projection", "builder", "safe"])
+@pytest.mark.parametrize(
+    "name", ["local", "listen", "intercept", "projection", "builder", "safe"]
+)
 def test_long_chains_of_scopes_run(name):
     result = run(build(name, SOME, Pure(7)))
     assert result.is_ok()
@@ -255,11 +258,17 @@ def test_long_chains_of_scopes_run(name):
 @pytest.mark.deep
 @pytest.mark.parametrize("name", ["map", "flat_map", "argument", "safe", "local"])
 def test_long_chains_are_collected_in_a_cycle(name):
-    cell = []
-    p = build(name, MANY, Pure(0).map(lambda v: cell))
-    cell.append(p)
-    del p, cell
+    class Cell:
+        pass
+
+    def make():
+        cell = Cell()
+        cell.program = build(name, MANY, Pure(0).map(lambda v: cell))
+        return weakref.ref(cell)
+
+    ref = make()
     gc.collect()
+    assert ref() is None
 
 
 def test_right_nested_binds_run_in_constant_space():
@@ -298,7 +307,9 @@ def test_thousands_of_nested_handlers(handler):
     assert run(p).raw_store == {"x": 1}
     p = functools.reduce(lambda p, _: WithHandler(handler, p), range(SOME), boom())
     assert str(run(p).error) == "at the bottom"
-    p = functools.reduce(lambda p, _: WithHandler(handler, p), range(SOME), Get("absent"))
+    p = functools.reduce(
+        lambda p, _: WithHandler(handler, p), range(SOME), Get("absent")
+    )
     assert type(run(Safe(p)).value.error) is KeyError
     del p
     gc.collect()

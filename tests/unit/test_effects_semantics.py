@@ -12,6 +12,7 @@ import pytest
 
 import doeff
 from doeff import (
+    IO,
     Annotate,
     Ask,
     AtomicGet,
@@ -27,7 +28,6 @@ from doeff import (
     GetDebugContext,
     GetTime,
     Intercept,
-    IO,
     Listen,
     ListenResult,
     Local,
@@ -95,7 +95,9 @@ def test_plain_bindings_are_returned_as_they_are():
 
 def test_a_lazy_binding_runs_at_the_ask():
     lazy = Tell("lazy").then(Put("x", 1)).then(Ask("other"))
-    result = run(seq(Tell("before"), Ask("k"), Tell("after")), env={"k": lazy, "other": 5})
+    result = run(
+        seq(Tell("before"), Ask("k"), Tell("after")), env={"k": lazy, "other": 5}
+    )
     assert result.value == [None, 5, None]
     assert result.raw_store["__log__"] == ["before", "lazy", "after"]
     assert result.raw_store["x"] == 1
@@ -111,7 +113,9 @@ def test_a_lazy_result_that_is_a_program_is_not_run_again():
 
 def test_one_object_under_two_keys_runs_once_for_each():
     lazy = Modify("n", lambda v: (v or 0) + 1)
-    result = run(seq(Ask("a"), Ask("b"), Ask("a"), Ask("b")), env={"a": lazy, "b": lazy})
+    result = run(
+        seq(Ask("a"), Ask("b"), Ask("a"), Ask("b")), env={"a": lazy, "b": lazy}
+    )
     assert result.value == [1, 2, 1, 2]
 
 
@@ -256,7 +260,9 @@ def test_listen_records_after_transformation():
 
 def test_listen_survives_an_overwritten_log():
     """What was told is recorded although the store's list was replaced."""
-    result = run(Listen(seq(Tell("a"), Put("__log__", []), Tell("b"))), store={"__log__": ["0"]})
+    result = run(
+        Listen(seq(Tell("a"), Put("__log__", []), Tell("b"))), store={"__log__": ["0"]}
+    )
     assert result.value.log == ["a", "b"]
     assert result.raw_store["__log__"] == ["b"]
 
@@ -334,7 +340,9 @@ def test_io_errors_arrive_at_the_yield():
 def test_get_time_reads_the_store():
     t = datetime(2024, 1, 1)
     assert run(GetTime(), store={"__current_time__": t}).value is t
-    assert run(GetTime(), store={"__current_time__": "any object"}).value == "any object"
+    assert (
+        run(GetTime(), store={"__current_time__": "any object"}).value == "any object"
+    )
     before = datetime.now()
     now = run(GetTime(), store={"__current_time__": None}).value
     assert now.tzinfo is None
@@ -372,8 +380,15 @@ def test_cache_ttl_follows_the_clock_of_the_store():
         return Put("__current_time__", datetime(2024, 1, 1, 0, 0, second))
 
     program = seq(
-        at(0), CachePut("k", 1, ttl=10), at(9), CacheExists("k"), at(11), CacheExists("k"),
-        CachePut("k", 2, ttl=0), at(59), CacheGet("k"),
+        at(0),
+        CachePut("k", 1, ttl=10),
+        at(9),
+        CacheExists("k"),
+        at(11),
+        CacheExists("k"),
+        CachePut("k", 2, ttl=0),
+        at(59),
+        CacheGet("k"),
     )
     values = run(program).value
     assert (values[3], values[5], values[8]) == (True, False, 2)
@@ -400,7 +415,9 @@ def test_cached_function_runs_once_for_each_argument():
 
     assert square.__name__ == "square"
     assert square.__doc__ == "Doc."
-    program = seq(square(3), square(x=3), square(Pure(3)), square(3, offset=0), square(4))
+    program = seq(
+        square(3), square(x=3), square(Pure(3)), square(3, offset=0), square(4)
+    )
     assert run(program).value == [9, 9, 9, 9, 16]
     assert calls == [(3, 0), (4, 0)]
 
@@ -478,8 +495,14 @@ def test_atomic_rows():
 
 def test_graph_rows():
     result = run(
-        seq(Annotate({"lost": 1}), Snapshot(), Step(1, {"a": 1}), Annotate({"a": 2, "b": 3}),
-            Step(2), Snapshot())
+        seq(
+            Annotate({"lost": 1}),
+            Snapshot(),
+            Step(1, {"a": 1}),
+            Annotate({"a": 2, "b": 3}),
+            Step(2),
+            Snapshot(),
+        )
     )
     nodes = [{"value": 1, "meta": {"a": 2, "b": 3}}, {"value": 2, "meta": {}}]
     assert result.value == [None, [], 1, None, 2, nodes]

@@ -12,7 +12,8 @@ from datetime import datetime
 import pytest
 
 import doeff
-from doeff import FrozenDict, Pure, do, effects as fx
+from doeff import FrozenDict, Pure, do
+from doeff import effects as fx
 
 
 def func(value=None):
@@ -30,7 +31,13 @@ NOW = datetime(2024, 1, 1)
 # constructor names (top level or doeff.effects), class name, field names, arguments, other arguments
 TABLE = [
     ("Ask ask", "AskEffect", "key", ("k",), ("l",)),
-    ("Local local", "LocalEffect", "env_update sub_program", (FrozenDict(a=1), P), (FrozenDict(), P)),
+    (
+        "Local local",
+        "LocalEffect",
+        "env_update sub_program",
+        (FrozenDict(a=1), P),
+        (FrozenDict(), P),
+    ),
     ("Get get", "StateGetEffect", "key", ("k",), ("l",)),
     ("Put put", "StatePutEffect", "key value", ("k", 1), ("k", 2)),
     ("Modify modify", "StateModifyEffect", "key func", ("k", func), ("k", len)),
@@ -95,7 +102,7 @@ def test_value_semantics(names, cls, fields, args, others):
     make = lookup(names.split()[0])
     effect, twin = make(*args), make(*args)
     assert effect == twin
-    assert not effect != twin
+    assert not effect != twin  # noqa: SIM202
     if others is not None:
         assert effect != make(*others)
     assert effect != 5
@@ -134,8 +141,13 @@ def test_wrong_argument_counts(names, cls, fields, args, others):
             lookup(name)(*args, no_such_field=1)
     with pytest.raises(TypeError):
         lookup(cls)(*([1] * 9))
-    if names.split()[0] not in ("GetTime", "ProgramCallStack", "GetDebugContext", "Snapshot",
-                                "ProgramCallFrame"):
+    if names.split()[0] not in (
+        "GetTime",
+        "ProgramCallStack",
+        "GetDebugContext",
+        "Snapshot",
+        "ProgramCallFrame",
+    ):
         with pytest.raises(TypeError):
             lookup(names.split()[0])()
 
@@ -220,10 +232,19 @@ NOT_PROGRAMS = [5, None, "p", [P], kleisli, lambda: P, (x for x in ())]
         (lambda p: fx.intercept_program_effect(p, ()), "program"),
         (fx.CaptureGraph, "program"),
     ],
-    ids=["Local", "Listen", "Safe", "Intercept", "intercept_program_effect", "CaptureGraph"],
+    ids=[
+        "Local",
+        "Listen",
+        "Safe",
+        "Intercept",
+        "intercept_program_effect",
+        "CaptureGraph",
+    ],
 )
 def test_program_fields(make, field, wrong):
-    with pytest.raises(TypeError, match=rf"^{field} must be .*, got {type(wrong).__name__}"):
+    with pytest.raises(
+        TypeError, match=rf"^{field} must be .*, got {type(wrong).__name__}"
+    ):
         make(wrong)
 
 
@@ -239,10 +260,20 @@ def test_program_fields(make, field, wrong):
         fx.StateGetEffect,
         lambda k: fx.StatePutEffect(k, 1),
     ],
-    ids=["Get", "Put", "Modify", "AtomicGet", "AtomicUpdate", "StateGetEffect", "StatePutEffect"],
+    ids=[
+        "Get",
+        "Put",
+        "Modify",
+        "AtomicGet",
+        "AtomicUpdate",
+        "StateGetEffect",
+        "StatePutEffect",
+    ],
 )
 def test_str_keys(make, wrong):
-    with pytest.raises(TypeError, match=f"^key must be str, got {type(wrong).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"^key must be str, got {type(wrong).__name__}"
+    ):
         make(wrong)
 
 
@@ -265,21 +296,25 @@ def test_a_str_subclass_is_a_key():
     ids=["Modify", "IO", "AtomicUpdate"],
 )
 def test_callable_fields(make, field, wrong):
-    with pytest.raises(TypeError, match=rf"^({field}) must be .*, got {type(wrong).__name__}"):
+    with pytest.raises(
+        TypeError, match=rf"^({field}) must be .*, got {type(wrong).__name__}"
+    ):
         make(wrong)
 
 
-@pytest.mark.parametrize("make", [fx.AtomicGet, lambda k, **kw: fx.AtomicUpdate(k, func, **kw)])
+@pytest.mark.parametrize(
+    "make", [fx.AtomicGet, lambda k, **kw: fx.AtomicUpdate(k, func, **kw)]
+)
 def test_default_factories(make):
     make("k", default_factory=None)
     make("k", default_factory=list)
-    with pytest.raises(TypeError, match="^default_factory must be .*, got int"):
+    with pytest.raises(TypeError, match=r"^default_factory must be .*, got int"):
         make("k", default_factory=5)
 
 
 @pytest.mark.parametrize("key", [[], {}, set()], ids=repr)
 def test_ask_keys_are_hashable(key):
-    with pytest.raises(TypeError, match="^key must be .*hashable.*, got|unhashable"):
+    with pytest.raises(TypeError, match=r"^key must be .*hashable.*, got|unhashable"):
         fx.Ask(key)
 
 
@@ -295,7 +330,9 @@ def test_ask_tries_the_hash():
 
 @pytest.mark.parametrize("wrong", [5, None, [("a", 1)], "env"], ids=repr)
 def test_local_needs_a_mapping(wrong):
-    with pytest.raises(TypeError, match=f"^env_update must be .*, got {type(wrong).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"^env_update must be .*, got {type(wrong).__name__}"
+    ):
         fx.Local(wrong, P)
 
 
@@ -313,7 +350,9 @@ def test_intercept_needs_transforms():
 
 @pytest.mark.parametrize("wrong", ["1", None, [1]], ids=repr)
 def test_delay_needs_a_number(wrong):
-    with pytest.raises(TypeError, match=f"^seconds must be .*, got {type(wrong).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"^seconds must be .*, got {type(wrong).__name__}"
+    ):
         fx.Delay(wrong)
 
 
@@ -325,7 +364,9 @@ def test_delay_values(wrong):
 
 @pytest.mark.parametrize("wrong", [5, None, "2024-01-01", NOW.date()], ids=repr)
 def test_wait_until_needs_a_datetime(wrong):
-    with pytest.raises(TypeError, match=f"^target_time must be .*, got {type(wrong).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"^target_time must be .*, got {type(wrong).__name__}"
+    ):
         fx.WaitUntil(wrong)
 
 
@@ -338,7 +379,9 @@ def test_call_frame_depth(wrong):
 
 
 @pytest.mark.parametrize("wrong", [5, "text", [("a", 1)], {1: 2}, {None: 1}], ids=repr)
-@pytest.mark.parametrize("make", [fx.Annotate, lambda m: fx.Step(1, m)], ids=["Annotate", "Step"])
+@pytest.mark.parametrize(
+    "make", [fx.Annotate, lambda m: fx.Step(1, m)], ids=["Annotate", "Step"]
+)
 def test_graph_meta(make, wrong):
     with pytest.raises(TypeError, match="meta"):
         make(wrong)

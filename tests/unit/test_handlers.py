@@ -39,7 +39,11 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
-from doeff.cesk.handlers import core_handler, scheduler_state_handler, task_scheduler_handler
+from doeff.cesk.handlers import (
+    core_handler,
+    scheduler_state_handler,
+    task_scheduler_handler,
+)
 
 
 @dataclass(frozen=True)
@@ -272,7 +276,9 @@ def test_r2_a_handler_never_gets_effects_of_its_own_body():
             direct = yield Safe(Custom("own"))
             in_program = yield Safe(perform(Custom("in program")))
             nested = yield Safe(WithHandler(forwarding, Custom("nested")))
-            own = yield WithHandler(answering(Custom, "nested answer"), Custom("answered"))
+            own = yield WithHandler(
+                answering(Custom, "nested answer"), Custom("answered")
+            )
             return [direct.is_err(), in_program.is_err(), nested.is_err(), own]
         return (yield effect)
 
@@ -493,7 +499,12 @@ def test_a_context_is_constructible():
     assert ctx.handler_depth == 2
     assert list(ctx.inherited_handlers) == []
     named = HandlerContext(
-        store={}, env={}, delimited_k=[1], handler_depth=0, outer_k=[2], inherited_handlers=[3]
+        store={},
+        env={},
+        delimited_k=[1],
+        handler_depth=0,
+        outer_k=[2],
+        inherited_handlers=[3],
     )
     assert list(named.k) == [1, 2]
     assert list(named.inherited_handlers) == [3]
@@ -608,9 +619,15 @@ def one_custom():
     return ("program", got, (yield Safe(Ask("k"))).unwrap_or(None))
 
 
-@pytest.mark.parametrize("value", [None, 5, [], "", (1, 2), ValueError("a value")], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, 5, [], "", (1, 2), ValueError("a value")], ids=repr
+)
 def test_a_plain_value_resumes(value):
-    assert run(one_custom(), resulting(lambda c: value)).value == ("program", value, None)
+    assert run(one_custom(), resulting(lambda c: value)).value == (
+        "program",
+        value,
+        None,
+    )
 
 
 def test_a_returned_program_is_a_plain_value():
@@ -630,12 +647,17 @@ def test_a_state_with_the_own_continuation_resumes_at_the_origin(k):
         lambda c: CESKState.with_error(ValueError("thrown"), c.env, c.store, k(c))
     )
     assert run(one_custom(), with_error).value == ("error", "thrown")
-    with_program = resulting(lambda c: CESKState.with_program(Pure(8), c.env, c.store, k(c)))
+    with_program = resulting(
+        lambda c: CESKState.with_program(Pure(8), c.env, c.store, k(c))
+    )
     assert run(one_custom(), with_program).value == ("program", 8, None)
 
 
 def test_the_short_state_constructors():
-    assert run(one_custom(), resulting(lambda c: CESKState.resume_value(7, c))).value[1] == 7
+    assert (
+        run(one_custom(), resulting(lambda c: CESKState.resume_value(7, c))).value[1]
+        == 7
+    )
     error = resulting(lambda c: CESKState.resume_error(ValueError("thrown"), c))
     assert run(one_custom(), error).value == ("error", "thrown")
     program = resulting(lambda c: CESKState.resume_program(Pure(8), c))
@@ -643,7 +665,9 @@ def test_the_short_state_constructors():
 
 
 def test_resume_with_another_environment_reaches_a_started_program():
-    h = resulting(lambda c: CESKState.with_program(Ask("k"), {"k": "given"}, c.store, c.k))
+    h = resulting(
+        lambda c: CESKState.with_program(Ask("k"), {"k": "given"}, c.store, c.k)
+    )
     # The program it starts sees it; the resumed generator has its own again.
     assert run(one_custom(), h, env={"k": "own"}).value == ("program", "given", "own")
 
@@ -685,7 +709,9 @@ def test_a_jump_may_change_the_store():
 def test_an_empty_continuation_ends_the_task():
     @do
     def program():
-        yield WithHandler(resulting(lambda c: ResumeK(k=[], value="the end")), one_custom())
+        yield WithHandler(
+            resulting(lambda c: ResumeK(k=[], value="the end")), one_custom()
+        )
         yield Put("not reached", 1)
 
     result = run(program())
@@ -713,13 +739,20 @@ def test_a_frame_pushed_on_the_continuation_is_kept():
         lambda c: CESKState.with_value(1, c.env, c.store, [Doubler(), *c.k])
     )
     assert run(one_custom(), pushed).value == ("program", ["doubled", 1], None)
-    added = resulting(lambda c: CESKState.with_value(1, c.env, c.store, [Doubler()] + c.k))
+    added = resulting(
+        lambda c: CESKState.with_value(1, c.env, c.store, [Doubler()] + c.k)  # noqa: RUF005
+    )
     assert run(one_custom(), added).value == ("program", ["doubled", 1], None)
     rescued = resulting(
-        lambda c: CESKState.with_error(ValueError("e"), c.env, c.store, [Doubler()] + c.k)
+        lambda c: CESKState.with_error(
+            ValueError("e"),
+            c.env,
+            c.store,
+            [Doubler()] + c.k,  # noqa: RUF005
+        )
     )
     assert run(one_custom(), rescued).value == ("program", ["rescued", "e"], None)
-    outside = resulting(lambda c: ResumeK(k=[Doubler()] + c.outer_k, value="v"))
+    outside = resulting(lambda c: ResumeK(k=[Doubler()] + c.outer_k, value="v"))  # noqa: RUF005
     assert run(WithHandler(outside, one_custom())).value == ["doubled", "v"]
 
 
@@ -760,14 +793,18 @@ def test_plain_functions_may_return_machine_results():
     state = direct(lambda c: CESKState.with_value(7, c.env, c.store, c.k))
     assert sync_run(Custom(), [state]).value == 7
     jump = direct(lambda c: ResumeK(k=c.outer_k, value="jumped"))
-    assert sync_run(WithHandler(jump, Custom().map(lambda v: [v])), []).value == "jumped"
+    assert (
+        sync_run(WithHandler(jump, Custom().map(lambda v: [v])), []).value == "jumped"
+    )
 
 
 async def _coroutine():
     return 1
 
 
-@pytest.mark.parametrize("value", [5, None, "x", [1], object()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [5, None, "x", [1], object()], ids=lambda v: type(v).__name__
+)
 def test_a_plain_function_that_returns_junk_is_named(value):
     def forgetful_handler(effect, ctx):
         return value
@@ -1054,7 +1091,7 @@ def test_a_swallowed_generator_exit_does_not_revive_the_program():
 
 
 def test_an_abandoned_program_frees_its_locals():
-    class Local_:  # noqa: N801
+    class Local_:
         pass
 
     refs = []
@@ -1178,7 +1215,9 @@ def test_substitutes_run_outside():
     assert seen == [Custom()]
 
 
-@pytest.mark.parametrize("answer", [5, "x", [Get("x")], perform, Get, object()], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [5, "x", [Get("x")], perform, Get, object()], ids=repr
+)
 def test_a_wrong_answer_is_an_error_at_the_effect(answer):
     kind, error = run(Intercept(catch(Get("x")), lambda e: answer)).value
     assert kind == "error"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Optional, TypeVar, Union
 
 import pytest
+from doeff.program import GeneratorProgram, KleisliProgramCall, ProgramBase
 
 import doeff
 from doeff import (
@@ -43,7 +45,6 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
-from doeff.program import GeneratorProgram, KleisliProgramCall, ProgramBase
 
 T = TypeVar("T")
 
@@ -215,7 +216,14 @@ class Derived(Frozen):
 
 @pytest.mark.parametrize(
     "effect",
-    [Frozen("k"), Frozen(key="k", n=4), Thawed("k"), Bare("k"), Typed([1]), Derived("k", 1, 2)],
+    [
+        Frozen("k"),
+        Frozen(key="k", n=4),
+        Thawed("k"),
+        Bare("k"),
+        Typed([1]),
+        Derived("k", 1, 2),
+    ],
     ids=repr,
 )
 def test_every_style_of_effect_class_works(effect):
@@ -249,7 +257,9 @@ def test_user_dataclass_effects_keep_the_dataclass_protocol():
     assert Typed[int](3) == Typed(3)
 
 
-@pytest.mark.parametrize("effect", [Frozen("k"), Thawed("k"), Bare("k"), Get("k")], ids=repr)
+@pytest.mark.parametrize(
+    "effect", [Frozen("k"), Thawed("k"), Bare("k"), Get("k")], ids=repr
+)
 def test_with_created_at_is_a_copy(effect):
     marked = effect.with_created_at("here")
     assert marked is not effect
@@ -752,7 +762,7 @@ def test_composition():
     assert run(add.fmap(str)(1, 2)).value == "3"
     assert run((add << str)(1, 2)).value == "3"
     with pytest.raises(TypeError):
-        add >> 5  # noqa: B018
+        add >> 5
     with pytest.raises(TypeError):
         add.and_then_k(5)
 
@@ -867,10 +877,8 @@ def with_annotations_of(shape, *, as_strings):
     """A @do function with the signature of ``shape`` that returns its argument."""
     signature = inspect.signature(shape, eval_str=False)
     if not as_strings:
-        try:
+        with contextlib.suppress(NameError):
             signature = inspect.signature(shape, eval_str=True)
-        except NameError:
-            pass
     (parameter,) = signature.parameters.values()
     if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
 
@@ -900,7 +908,10 @@ def with_annotations_of(shape, *, as_strings):
 
 def pass_one(kleisli, shape, value):
     (parameter,) = inspect.signature(shape).parameters.values()
-    if parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
+    if parameter.kind in (
+        inspect.Parameter.VAR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    ):
         return kleisli(x=value)
     return kleisli(value)
 
@@ -1019,7 +1030,9 @@ def test_arguments_see_the_callers_environment_and_handlers():
     def caller():
         return (yield Local({"e": "inner"}, identity(Frozen("k"))))
 
-    assert run(WithHandler(handler, caller()), env={"e": "outer"}).value == "handled inner"
+    assert (
+        run(WithHandler(handler, caller()), env={"e": "outer"}).value == "handled inner"
+    )
 
 
 def test_a_local_effect_class_is_recognised_under_postponed_evaluation():
@@ -1177,7 +1190,9 @@ def test_builders_stop_at_the_first_error_and_share_state():
 
 
 def test_first_some():
-    assert run(Program.first_some(Pure(None), Pure(NOTHING), Pure(0), Put("x", 1))).value == Some(0)
+    assert run(
+        Program.first_some(Pure(None), Pure(NOTHING), Pure(0), Put("x", 1))
+    ).value == Some(0)
     assert run(Program.first_some(Pure(Some(3)))).value == Some(3)
     assert run(Program.first_some(Pure(""))).value == Some("")
     assert run(Program.first_some(Pure(None))).value is NOTHING
@@ -1188,7 +1203,12 @@ def test_first_some():
 
 
 def test_first_success():
-    assert run(Program.first_success(Get("a"), Get("b"), Put("z", 1)), store={"b": 2}).value == 2
+    assert (
+        run(
+            Program.first_success(Get("a"), Get("b"), Put("z", 1)), store={"b": 2}
+        ).value
+        == 2
+    )
     result = run(Program.first_success(Get("a"), Get("b")))
     assert type(result.error) is KeyError
     assert result.error.args == ("b",)
@@ -1232,21 +1252,25 @@ def test_projection_errors_come_at_run_time():
     assert type(run(Pure({})["k"]).error) is KeyError
 
 
-@pytest.mark.parametrize("p", [Get("x"), identity(1), Pure(1), Pure(1).map(str)], ids=repr)
+@pytest.mark.parametrize(
+    "p", [Get("x"), identity(1), Pure(1), Pure(1).map(str)], ids=repr
+)
 def test_probes_are_honest(p):
     assert not hasattr(p, "_handle")
     assert not hasattr(p, "__len__")
     assert not hasattr(p, "_repr_html_")
     with pytest.raises(AttributeError):
-        p._private  # noqa: B018
+        p._private
 
 
-@pytest.mark.parametrize("p", [Get("x"), identity(1), Pure(1), Pure(1).map(str)], ids=repr)
+@pytest.mark.parametrize(
+    "p", [Get("x"), identity(1), Pure(1), Pure(1).map(str)], ids=repr
+)
 def test_iteration_truth_and_membership_are_errors(p):
     with pytest.raises(TypeError, match="yield"):
         iter(p)
     with pytest.raises(TypeError, match="yield"):
-        a, b = p
+        _, _ = p
     with pytest.raises(TypeError, match="yield"):
         1 in p  # noqa: B015
     with pytest.raises(TypeError, match=r"(?s)yield.*None|None.*yield"):

@@ -15,6 +15,7 @@ import pytest
 
 import doeff
 from doeff import (
+    IO,
     NOTHING,
     Ask,
     EffectBase,
@@ -22,7 +23,6 @@ from doeff import (
     FrozenDict,
     Get,
     InterpreterInvariantError,
-    IO,
     Listen,
     Local,
     MissingEnvKeyError,
@@ -68,7 +68,9 @@ def test_signature():
         assert names == ["program", "handlers", "env", "store"]
     p = Ask("e").flat_map(lambda e: Get("s").map(lambda s: (e, s)))
     assert sync_run(p, sync_handlers_preset, {"e": 1}, {"s": 2}).value == (1, 2)
-    named = sync_run(program=p, handlers=sync_handlers_preset, env={"e": 1}, store={"s": 2})
+    named = sync_run(
+        program=p, handlers=sync_handlers_preset, env={"e": 1}, store={"s": 2}
+    )
     assert named.value == (1, 2)
 
 
@@ -77,7 +79,9 @@ def test_handlers_are_required():
         sync_run(Pure(1))
 
 
-@pytest.mark.parametrize("handlers", [[], (), iter(())], ids=["list", "tuple", "iterator"])
+@pytest.mark.parametrize(
+    "handlers", [[], (), iter(())], ids=["list", "tuple", "iterator"]
+)
 def test_no_handlers_is_legal(handlers):
     assert sync_run(Pure(1), handlers).value == 1
 
@@ -93,7 +97,9 @@ def test_wrong_handlers_are_a_type_error_from_the_call(handlers):
         sync_run(Pure(1), handlers)
 
 
-@pytest.mark.parametrize("thing", [5, None, "p", [Pure(1)], failing, lambda: Pure(1)], ids=repr)
+@pytest.mark.parametrize(
+    "thing", [5, None, "p", [Pure(1)], failing, lambda: Pure(1)], ids=repr
+)
 def test_a_non_program_is_a_failed_result(thing):
     result = run(thing)
     assert type(result.error) is TypeError
@@ -204,7 +210,9 @@ def test_exceptions_are_captured(kind):
     assert result.raw_store == {"x": 1}
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, OwnBase])
+@pytest.mark.parametrize(
+    "kind", [KeyboardInterrupt, SystemExit, GeneratorExit, OwnBase]
+)
 @pytest.mark.parametrize("source", ["body", "handler", "callback", "argument"])
 def test_other_exceptions_are_raised_after_unwinding(kind, source):
     error = kind("e")
@@ -296,8 +304,8 @@ def test_a_successful_result():
     assert result.value == 9
     assert result.is_ok() is True
     assert result.is_err() is False
-    with pytest.raises(ValueError, match="^Result is Ok, no error$"):
-        result.error  # noqa: B018
+    with pytest.raises(ValueError, match=r"^Result is Ok, no error$"):
+        result.error
     assert result.env == {"e": 1}
     assert type(result.env) is dict
     assert result.log == ["m"]
@@ -321,7 +329,7 @@ def test_a_failed_result():
     assert result.error is error
     assert result.is_err() is True
     with pytest.raises(ValueError, match="boom") as raised:
-        result.value  # noqa: B018
+        result.value
     assert raised.value is error
     assert result.captured_traceback.exception_type == "ValueError" or (
         result.captured_traceback.exception_type is ValueError
@@ -334,7 +342,7 @@ def test_reading_the_value_does_not_lengthen_the_traceback():
 
     def length():
         try:
-            result.value  # noqa: B018
+            result.value
         except ValueError as error:
             return len(traceback.extract_tb(error.__traceback__))
 
@@ -418,7 +426,13 @@ def test_verbose_format():
         raise ValueError("boom")
 
     text = run(program()).format(verbose=True)
-    order = ["RUNTIME RESULT", "Status: ", "ROOT CAUSE", "PYTHON STACK", "EFFECT CALL TREE"]
+    order = [
+        "RUNTIME RESULT",
+        "Status: ",
+        "ROOT CAUSE",
+        "PYTHON STACK",
+        "EFFECT CALL TREE",
+    ]
     order += ["CONTINUATION STACK (K)", "STORE"]
     positions = [text.index(part) for part in order]
     assert positions == sorted(positions)
