@@ -106,7 +106,7 @@ leaks:
 
 run-leaks: install-test
 	@echo "== leak hunt, debug Python $(INTERPRETER_VERSION)"
-	$(VENV)/bin/python -P -m pytest tests --leaks $(SHORT_OPTION) $(ARGS)
+	$(VENV)/bin/python -P -m pytest $(if $(SHORT),tests/leak,tests) --leaks $(ARGS)
 
 oom: install-test
 	@echo "== every allocation fails once, Python $(INTERPRETER_VERSION)"

@@ -59,8 +59,6 @@ def pytest_collection_modifyitems(config, items):
     def wanted(item):
         if leaks and (item.get_closest_marker("deep") or item.get_closest_marker("once")):
             return False
-        if leaks and short:
-            return (HERE / "leak") in item.path.parents
         return not (sanitized and short and item.get_closest_marker("deep"))
 
     kept = [item for item in items if wanted(item)]
