@@ -40,9 +40,9 @@ def nested(loops):
 
 
 def handler(loops):
-    from rows import WithHandler, answer, new_ping_loop, run
+    from rows import WithHandler, answer, ping_loop, run
 
-    run(WithHandler(handler=answer, program=new_ping_loop(loops)))
+    run(WithHandler(handler=answer, program=ping_loop(loops)))
 
 
 LOOPS = {

@@ -65,7 +65,12 @@ def main() -> int:
         if options.list:
             print(row.name)
             continue
-        found = readings(index, options.processes)
+        try:
+            found = readings(index, options.processes)
+        except subprocess.CalledProcessError as error:
+            missed += 1
+            print(f"{row.name:40} FAILED, exit code {error.returncode}", flush=True)
+            continue
         value = median(found)
         bound = row.bound[late] if row.bound else None
         verdict = "" if bound is None else "ok" if value <= bound else "MISS"
