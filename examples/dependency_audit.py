@@ -167,27 +167,36 @@ def serve(packages: Mapping[str, Package]) -> list[Any]:
 
 
 def installed_packages() -> dict[str, Package]:
-    packages = (
-        _package(found) for found in metadata.distributions() if found.metadata["Name"]
-    )
-    return {package.name: package for package in packages}
+    packages = map(_package, metadata.distributions())
+    return {package.name: package for package in packages if package.name}
 
 
 def _package(found: metadata.Distribution) -> Package:
     head = found.metadata
-    licence = head["License-Expression"] or head["License"] or ""
+    licence = _field(head, "License-Expression") or _field(head, "License")
     if not licence:
-        classifiers = [
+        known = [
             item for item in head.get_all("Classifier") or () if "License ::" in item
         ]
-        licence = classifiers[0].rpartition(":: ")[2] if classifiers else ""
-    needs = {
-        normalised(text) for text in found.requires or () if not is_conditional(text)
-    }
-    first_line = licence.strip().partition("\n")[0]
+        licence = known[0].rpartition(":: ")[2] if known else ""
     return Package(
-        normalised(head["Name"]), found.version, first_line, tuple(sorted(needs))
+        name=normalised(_field(head, "Name")),
+        version=_field(head, "Version"),
+        licence=licence.strip().partition("\n")[0],
+        needs=tuple(
+            sorted(
+                {
+                    normalised(text)
+                    for text in found.requires or ()
+                    if not is_conditional(text)
+                }
+            )
+        ),
     )
+
+
+def _field(head: metadata.PackageMetadata, name: str) -> str:
+    return head[name] if name in head else ""
 
 
 def normalised(requirement: str) -> str:
