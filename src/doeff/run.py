@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
-
+TYPE_CHECKING = False  # type checkers read it as true; importing doeff stays cheap
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn, TypeAlias
 
     from doeff import Program, RuntimeResult
 
-    EnvSource = str | Mapping[Any, Any] | Program[Any] | Callable[[], Any]
+    EnvSource: TypeAlias = str | Mapping[Any, Any] | Program[Any] | Callable[[], Any]
 
 __all__ = ["ProgramRunResult", "run_program"]
-
-_FIELDS = (
-    "value",
-    "run_result",
-    "interpreter_path",
-    "env_sources",
-    "applied_kleisli",
-    "applied_transforms",
-)
 
 
 class ProgramRunResult:
@@ -42,8 +33,14 @@ class ProgramRunResult:
         assert done.interpreter_path == "<default sync_run>"
     """
 
-    __slots__ = _FIELDS
-    __match_args__ = _FIELDS
+    __slots__ = __match_args__ = (
+        "value",
+        "run_result",
+        "interpreter_path",
+        "env_sources",
+        "applied_kleisli",
+        "applied_transforms",
+    )
 
     value: Any
     run_result: RuntimeResult[Any] | None
@@ -69,7 +66,7 @@ class ProgramRunResult:
             applied_kleisli,
             applied_transforms,
         )
-        for name, item in zip(_FIELDS, given, strict=True):
+        for name, item in zip(self.__match_args__, given, strict=True):
             object.__setattr__(self, name, item)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -79,18 +76,24 @@ class ProgramRunResult:
         raise AttributeError(f"ProgramRunResult is read-only: cannot delete {name!r}")
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in _FIELDS)
+        shown = ", ".join(
+            f"{name}={getattr(self, name)!r}" for name in self.__match_args__
+        )
         return f"ProgramRunResult({shown})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProgramRunResult):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
+        return all(
+            getattr(self, name) == getattr(other, name) for name in self.__match_args__
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ProgramRunResult, tuple(getattr(self, name) for name in _FIELDS)
+        return ProgramRunResult, tuple(
+            getattr(self, name) for name in self.__match_args__
+        )
 
 
 def run_program(

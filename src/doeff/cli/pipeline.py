@@ -318,6 +318,8 @@ def _as_interpreter(found: Any, what: str) -> Callable[[Any], Any]:
 
     import doeff
 
+    interpreter: Callable[[Any], Any] = found
+
     if found is doeff.sync_run:
         return _run_default
     if found is getattr(doeff, "async_run", None):
@@ -330,7 +332,7 @@ def _as_interpreter(found: Any, what: str) -> Callable[[Any], Any]:
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):
-        return found
+        return interpreter
     try:
         signature.bind(None)
     except TypeError:
@@ -338,7 +340,7 @@ def _as_interpreter(found: Any, what: str) -> Callable[[Any], Any]:
             f"{what} cannot be called with the program alone: its signature is {signature}; "
             f"the program must be its first positional parameter and all others need defaults"
         ) from None
-    return found
+    return interpreter
 
 
 def _run_default(program: Program[Any]) -> RuntimeResult[Any]:

@@ -65,7 +65,8 @@ def report_text(outcome: Outcome, *, verbose: bool) -> str:
             f"(no run report: the interpreter gave {kind}, not a RuntimeResult; "
             f"let it return what sync_run returns)"
         )
-    return outcome.run_result.format(verbose=verbose)
+    text: str = outcome.run_result.format(verbose=verbose)
+    return text
 
 
 def print_report(outcome: Outcome, *, verbose: bool) -> None:
