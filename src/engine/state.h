@@ -89,6 +89,8 @@
 
 #define RECORD_TABLE_SIZE 512 /* a power of two, at least twice the number of record types */
 
+#define NURSERY_SIZE 8 /* a power of two; `yield f(x)` keeps one or two alive */
+
 typedef struct EngineState {
     ENGINE_STATE_REFS(ENGINE_STATE_FIELD)
     struct {
@@ -100,6 +102,8 @@ typedef struct EngineState {
     DoeffFreeList free_calls[4]; /* by number of arguments */
     DoeffFreeList free_machines;
     DoeffFreeList free_results;
+    PyObject *nursery[NURSERY_SIZE]; /* borrowed: young calls that the collector does not know yet */
+    unsigned nursery_next;
     int record_origins; /* stamp created_at */
 } EngineState;
 

@@ -23,7 +23,10 @@ static DoeffStep
 call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t nargsf, PyObject *kwnames,
               PyObject **out)
 {
-    PyObject *result = PyObject_Vectorcall(kleisli->func, args, nargsf, kwnames);
+    PyObject *func = kleisli->func;
+    PyObject *result = DOEFF_LIKELY(PyFunction_Check(func))
+                           ? ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames)
+                           : PyObject_Vectorcall(func, args, nargsf, kwnames);
     if (DOEFF_UNLIKELY(result == NULL)) {
         wrap_stop_iteration();
         return DOEFF_RAISE;
@@ -242,6 +245,23 @@ kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyOb
 
 /* ---- KleisliCall ---- */
 
+/* Most calls are performed and gone at once, so a fresh one is shown to the collector only when
+ * NURSERY_SIZE younger ones exist. Tracking and untracking would cost a tenth of a nested program. */
+static inline void
+nursery_enter(EngineState *st, KleisliCall *call)
+{
+    unsigned slot = st->nursery_next++ & (NURSERY_SIZE - 1);
+    PyObject *older = st->nursery[slot];
+    st->nursery[slot] = DOEFF_FREE_LISTS ? (PyObject *)call : NULL;
+    call->nursery = (int)slot;
+    if (!DOEFF_FREE_LISTS) {
+        older = (PyObject *)call;
+    }
+    if (older != NULL) {
+        PyObject_GC_Track(older);
+    }
+}
+
 static PyObject *
 call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
          Py_ssize_t nargs, PyObject *kwnames)
@@ -267,7 +287,7 @@ call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL *
     for (Py_ssize_t i = 0; i < nargs + nkw; i++) {
         call->args[bound + i] = Py_NewRef(args[i]);
     }
-    PyObject_GC_Track(call);
+    nursery_enter(st, call);
     if (DOEFF_UNLIKELY(st->record_origins)) {
         PyObject *module = PyImport_ImportModule("doeff._origin");
         call->created_at = module == NULL ? NULL : PyObject_CallMethod(module, "capture", NULL);
@@ -294,8 +314,8 @@ call_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-static void
-call_release(KleisliCall *call, PyTypeObject *tp)
+static inline void
+call_release(EngineState *st, KleisliCall *call, PyTypeObject *tp)
 {
     Kleisli *kleisli = call->kleisli;
     Py_ssize_t n = Py_SIZE(call);
@@ -304,12 +324,9 @@ call_release(KleisliCall *call, PyTypeObject *tp)
     }
     Py_XDECREF(call->kwnames);
     Py_XDECREF(call->created_at);
-    if (n < 4 && ((PyHeapTypeObject *)tp)->ht_module != NULL) {
-        EngineState *st = engine_state_of(tp);
-        if (freelist_push(&st->free_calls[n], (PyObject *)call)) {
-            Py_DECREF(kleisli);
-            return;
-        }
+    if (n < 4 && st != NULL && freelist_push(&st->free_calls[n], (PyObject *)call)) {
+        Py_DECREF(kleisli);
+        return;
     }
     Py_DECREF(kleisli);
     tp->tp_free(call);
@@ -320,18 +337,19 @@ static void
 call_dealloc(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
     KleisliCall *call = (KleisliCall *)op;
-    int nests = 0; /* f(f(f(...))): only calls in calls can be deep */
-    for (Py_ssize_t i = 0; i < Py_SIZE(op); i++) {
-        nests |= PyType_IS_GC(Py_TYPE(call->args[i]));
-    }
-    if (!nests) {
-        call_release(call, tp);
+    /* A type that the collector has cleared no longer leads to the state. */
+    EngineState *st = ((PyHeapTypeObject *)tp)->ht_module == NULL ? NULL : call->kleisli->st;
+    if (DOEFF_LIKELY(!PyObject_GC_IsTracked(op))) {
+        if (st != NULL) {
+            st->nursery[call->nursery] = NULL;
+        }
+        call_release(st, call, tp); /* at most NURSERY_SIZE of these are nested */
         return;
     }
+    PyObject_GC_UnTrack(op);
     Py_TRASHCAN_BEGIN(op, call_dealloc);
-    call_release(call, tp);
+    call_release(st, call, tp);
     Py_TRASHCAN_END;
 }
 
@@ -422,7 +440,7 @@ static PyType_Spec call_spec = {
 static PyObject *
 kleisli_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    return call_new(engine_state_of(Py_TYPE(self)), (Kleisli *)self, NULL, args, PyVectorcall_NARGS(nargsf),
+    return call_new(((Kleisli *)self)->st, (Kleisli *)self, NULL, args, PyVectorcall_NARGS(nargsf),
                     kwnames);
 }
 
@@ -430,7 +448,7 @@ static PyObject *
 bound_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     KleisliBound *bound = (KleisliBound *)self;
-    return call_new(engine_state_of(Py_TYPE(self)), (Kleisli *)bound->kleisli, bound->self, args,
+    return call_new(((Kleisli *)bound->kleisli)->st, (Kleisli *)bound->kleisli, bound->self, args,
                     PyVectorcall_NARGS(nargsf), kwnames);
 }
 
@@ -452,6 +470,7 @@ kleisli_new(EngineState *st, PyObject *func /* borrowed */, int runs_result)
         return NULL;
     }
     kleisli->vectorcall = kleisli_vectorcall;
+    kleisli->st = st;
     kleisli->func = Py_NewRef(func);
     kleisli->plan = NULL;
     kleisli->dict = dict;

@@ -16,6 +16,7 @@
 typedef struct Kleisli {
     PyObject_HEAD
     vectorcallfunc vectorcall;
+    EngineState *st;   /* borrowed: our type keeps the module */
     PyObject *func;    /* the user's function; strong */
     PyObject *plan;    /* NULL: not worked out; None: every program argument is evaluated; else what
                           doeff._annotations.plan made of the annotations */
@@ -36,6 +37,7 @@ typedef struct KleisliCall {
     Kleisli *kleisli;          /* strong */
     PyObject *kwnames;         /* tuple or NULL; strong */
     PyObject *created_at;      /* strong or NULL */
+    int nursery;               /* slot of the nursery, while the collector does not know the call */
     int bound;                 /* the first argument is an instance or class: never evaluated */
     PyObject *args[];
 } KleisliCall;

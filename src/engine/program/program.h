@@ -14,7 +14,9 @@
 static inline int
 program_check(EngineState *st, PyObject *op)
 {
-    return PyType_IsSubtype(Py_TYPE(op), st->Program_Type);
+    /* Static types are never ours: most arguments are told apart by one flag. */
+    PyTypeObject *type = Py_TYPE(op);
+    return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) && PyType_IsSubtype(type, st->Program_Type);
 }
 
 /* Drives a generator or coroutine (stolen) from its start as the program that is running now. */

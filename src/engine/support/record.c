@@ -38,18 +38,18 @@ compared(const RecordInfo *info)
 
 /* ---- making and freeing ---- */
 
-static PyObject *
+static inline PyObject *
 alloc_exact(RecordInfo *info)
 {
-    PyObject *op = freelist_pop(&info->free);
-    if (DOEFF_LIKELY(op != NULL)) {
-        return op;
+    DoeffRecord *op = (DoeffRecord *)freelist_pop(&info->free);
+    if (DOEFF_UNLIKELY(op == NULL)) {
+        op = PyObject_GC_New(DoeffRecord, info->type);
+        if (op == NULL) {
+            return NULL;
+        }
     }
-    DoeffRecord *fresh = PyObject_GC_New(DoeffRecord, info->type);
-    if (fresh != NULL) {
-        fresh->info = info;
-    }
-    return (PyObject *)fresh;
+    op->info = info; /* the free list kept its link there */
+    return (PyObject *)op;
 }
 
 static inline int
