@@ -196,7 +196,7 @@ def _package(found: metadata.Distribution) -> Package:
 
 
 def _field(head: metadata.PackageMetadata, name: str) -> str:
-    return head[name] if name in head else ""
+    return head.get(name, "")
 
 
 def normalised(requirement: str) -> str:
