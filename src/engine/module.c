@@ -11,6 +11,7 @@
 #include "run.h"
 #include "state.h"
 #include "values/frozendict.h"
+#include "values/result.h"
 
 static int
 intern_strings(EngineState *st)
@@ -123,7 +124,7 @@ engine_exec(PyObject *module)
 {
     EngineState *st = PyModule_GetState(module);
     int (*const rooms[])(PyObject *, EngineState *) = {
-        record_room_init,    frozendict_room_init, program_room_init,      combinators_room_init,
+        record_room_init,    frozendict_room_init, values_room_init, program_room_init,      combinators_room_init,
         kleisli_room_init,   node_room_init,       machine_room_init,      handler_room_init,
         delegate_room_init,  cesk_room_init,       kontinuation_room_init, trace_room_init,
         result_room_init,    presets_room_init,    run_room_init,

@@ -19,6 +19,9 @@
     X(PyTypeObject, RecordFields_Type) /* lazy __dataclass_fields__ */ \
     X(PyTypeObject, FrozenDict_Type)                                 \
     X(PyObject, empty_env)                                           \
+    X(PyTypeObject, Result_Type)                                     \
+    X(PyTypeObject, Maybe_Type)                                      \
+    X(PyTypeObject, Nothing_Type)                                    \
     X(PyObject, nothing) /* the only Nothing() */                    \
     X(PyTypeObject, BoundedLog_Type)                                 \
     /* program */                                                    \

@@ -703,7 +703,7 @@ fill_names(RecordInfo *info, const RecordSpec *spec)
 }
 
 static PyTypeObject *
-make_type(PyObject *module, EngineState *st, RecordInfo *info, const RecordSpec *spec)
+make_type(PyObject *module, RecordInfo *info, const RecordSpec *spec, PyTypeObject *base)
 {
     PyMemberDef members[RECORD_MAX_FIELDS + 2];
     memset(members, 0, sizeof(members));
@@ -746,12 +746,17 @@ make_type(PyObject *module, EngineState *st, RecordInfo *info, const RecordSpec 
                  | (spec->subclassable ? Py_TPFLAGS_BASETYPE : 0),
         .slots = slots,
     };
-    PyTypeObject *base = spec->base != NULL ? spec->base : spec->effect ? st->Effect_Type : NULL;
     return (PyTypeObject *)PyType_FromModuleAndSpec(module, &type_spec, (PyObject *)base);
 }
 
 RecordInfo *
 record_type_new(PyObject *module, EngineState *st, const RecordSpec *spec)
+{
+    return record_type_new_under(module, st, spec, spec->effect ? st->Effect_Type : NULL);
+}
+
+RecordInfo *
+record_type_new_under(PyObject *module, EngineState *st, const RecordSpec *spec, PyTypeObject *base)
 {
     RecordInfo *info = PyObject_GC_New(RecordInfo, st->RecordInfo_Type);
     if (info == NULL) {
@@ -771,7 +776,7 @@ record_type_new(PyObject *module, EngineState *st, const RecordSpec *spec)
     info->total = info->nfields + (spec->effect ? 1 : 0);
     PyObject_GC_Track(info);
     PyObject *match = NULL;
-    if (fill_names(info, spec) < 0 || (info->type = make_type(module, st, info, spec)) == NULL) {
+    if (fill_names(info, spec) < 0 || (info->type = make_type(module, info, spec, base)) == NULL) {
         goto error;
     }
     /* The type is immutable for Python, so these go in before anybody has seen it. */

@@ -40,7 +40,6 @@ typedef struct RecordSpec {
     /* Checks and normalises the strong references in f; -1 with an error set. */
     int (*init)(struct EngineState *st, PyObject **f);
     PyType_Slot *slots;      /* further slots (methods, getset, richcompare...), or NULL */
-    PyTypeObject *base;      /* borrowed; NULL: EffectBase for effects, else object */
 } RecordSpec;
 
 struct RecordInfo {
@@ -61,6 +60,9 @@ int record_room_init(PyObject *module, struct EngineState *st);
 /* Makes the type, adds it to the module under its last name, and gives its info
  * (borrowed from the state; NULL with an error). */
 RecordInfo *record_type_new(PyObject *module, struct EngineState *st, const RecordSpec *spec);
+/* The same with a base of its own, in place of EffectBase for effects and object for the others. */
+RecordInfo *record_type_new_under(PyObject *module, struct EngineState *st, const RecordSpec *spec,
+                                  PyTypeObject *base /* borrowed or NULL */);
 
 /* A constructor function `name` for the type (strong), added to the module. def
  * is static: its ml_meth is record_construct or an own METH_FASTCALL|METH_KEYWORDS
