@@ -13,6 +13,7 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from itertools import repeat
 from statistics import median
 from time import perf_counter_ns
@@ -45,10 +46,8 @@ def plain_child(x):
 def drive(generator: Generator[Any, Any, Any], answer: Any = None) -> None:
     """Send answers until the generator ends, from C."""
     next(generator)
-    try:
+    with suppress(StopIteration):
         deque(map(generator.send, repeat(answer)), maxlen=0)
-    except StopIteration:
-        pass
 
 
 def yield_from() -> float:
@@ -98,7 +97,10 @@ def in_turn(*timings: Timing) -> list[list[float]]:
     """TURNS readings of each, taken in turn after one that is thrown away."""
     for timing in timings:
         timing()
-    return [list(turn) for turn in zip(*([t() for t in timings] for _ in range(TURNS)), strict=True)]
+    return [
+        list(turn)
+        for turn in zip(*([t() for t in timings] for _ in range(TURNS)), strict=True)
+    ]
 
 
 def times_reference(row: Timing, reference: Timing) -> float:

@@ -19,8 +19,6 @@ from statistics import median
 from time import perf_counter_ns
 
 import measure
-from measure import LOOPS
-
 from doeff import (
     Ask,
     EffectBase,
@@ -33,6 +31,7 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
+from measure import LOOPS
 
 DEPTH = 1_000_000
 
@@ -47,7 +46,9 @@ class Row:
 
 def run(program):
     """The value of a program under the whole preset."""
-    return sync_run(program, sync_handlers_preset, env={"key": 1}, store={"key": 1}).value
+    return sync_run(
+        program, sync_handlers_preset, env={"key": 1}, store={"key": 1}
+    ).value
 
 
 # ---- loops of one effect, timed inside the program: what is around them does not count ----------
@@ -87,7 +88,12 @@ def put_loop(loops=LOOPS):
     return (perf_counter_ns() - began) / loops
 
 
-EFFECTS = {"Ask": (ask_loop, 1), "Tell": (tell_loop, 1), "Get": (get_loop, 1), "Put": (put_loop, 2)}
+EFFECTS = {
+    "Ask": (ask_loop, 1),
+    "Tell": (tell_loop, 1),
+    "Get": (get_loop, 1),
+    "Put": (put_loop, 2),
+}
 
 
 def alone(effect):
@@ -97,7 +103,9 @@ def alone(effect):
 
 def over_driven(effect):
     _, arguments = EFFECTS[effect]
-    return measure.calls_over(partial(alone, effect), partial(measure.driven, arguments))
+    return measure.calls_over(
+        partial(alone, effect), partial(measure.driven, arguments)
+    )
 
 
 # ---- the same below something -------------------------------------------------------------------
@@ -118,7 +126,9 @@ def below_handlers(effect, handlers=100):
 
 
 def times_alone_below_handlers(effect):
-    return measure.times_reference(partial(below_handlers, effect), partial(alone, effect))
+    return measure.times_reference(
+        partial(below_handlers, effect), partial(alone, effect)
+    )
 
 
 @do
@@ -210,7 +220,9 @@ def forward_all(effect, ctx):
 
 
 def forwarding_handler():
-    return measure.in_calls(lambda: run(WithHandler(handler=forward_all, program=ask_loop())))
+    return measure.in_calls(
+        lambda: run(WithHandler(handler=forward_all, program=ask_loop()))
+    )
 
 
 def run_of_nothing():
@@ -233,7 +245,9 @@ def import_milliseconds():
         subprocess.run([sys.executable, "-P", "-c", code], check=True)
         return (perf_counter_ns() - began) / 1e6
 
-    with_doeff, bare = measure.in_turn(partial(start, "import doeff"), partial(start, "pass"))
+    with_doeff, bare = measure.in_turn(
+        partial(start, "import doeff"), partial(start, "pass")
+    )
     return median(with_doeff) - median(bare)
 
 
@@ -285,7 +299,12 @@ ROWS = [
     Row("Get through the preset", CALLS_OVER, MORE, partial(over_driven, "Get")),
     Row("Put through the preset", CALLS_OVER, MORE, partial(over_driven, "Put")),
     *(
-        Row(f"{e} below 100 handlers", TIMES_ALONE, FLAT, partial(times_alone_below_handlers, e))
+        Row(
+            f"{e} below 100 handlers",
+            TIMES_ALONE,
+            FLAT,
+            partial(times_alone_below_handlers, e),
+        )
         for e in EFFECTS
     ),
     *(
@@ -300,10 +319,22 @@ ROWS = [
     Row("nested program", "x yield from", (1.35, 1.55), nested),
     # Making an instance of a Python class costs what Python takes for it, so the bound is for one
     # that is made once.
-    Row("Python handler answers an effect", "calls", (5, 6), partial(python_handler, ping_loop)),
-    Row("a new effect each time", "calls", None, partial(python_handler, new_ping_loop)),
+    Row(
+        "Python handler answers an effect",
+        "calls",
+        (5, 6),
+        partial(python_handler, ping_loop),
+    ),
+    Row(
+        "a new effect each time", "calls", None, partial(python_handler, new_ping_loop)
+    ),
     Row("Ask forwarded by a Python handler", "calls", None, forwarding_handler),
     Row("sync_run of nothing", "calls", (8, 8), run_of_nothing),
     Row("import doeff, over bare Python", "ms", (15, 15), import_milliseconds),
-    Row("nested program beside its generator", "bytes", (120, 120), bytes_of_nested_program),
+    Row(
+        "nested program beside its generator",
+        "bytes",
+        (120, 120),
+        bytes_of_nested_program,
+    ),
 ]

@@ -31,7 +31,9 @@ def readings(index: int, processes: int) -> list[float]:
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     found = []
     for _ in range(processes):
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
         found.append(float(done.stdout))
     return sorted(found)
 
@@ -40,7 +42,9 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
-            name = next(line.split(":", 1)[1].strip() for line in info if "model name" in line)
+            name = next(
+                line.split(":", 1)[1].strip() for line in info if "model name" in line
+            )
     except (OSError, StopIteration):
         pass
     return f"{name}, {os.cpu_count()} cores, {platform.system()}"
@@ -49,13 +53,17 @@ def machine() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-p", "--processes", type=int, default=5)
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name holds a text")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TEXT", help="rows whose name holds a text"
+    )
     parser.add_argument("--list", action="store_true", help="names only")
     options = parser.parse_args()
 
     from rows import ROWS
 
-    print(f"Python {platform.python_version()}, {platform.python_compiler()}; {machine()}")
+    print(
+        f"Python {platform.python_version()}, {platform.python_compiler()}; {machine()}"
+    )
     late = sys.version_info >= (3, 12)
     missed = 0
     print(f"{'work':40} {'measured':>9} {'bound':>7}  {'unit':18} {'spread':>15}")

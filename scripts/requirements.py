@@ -4,7 +4,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))
+project = tomllib.loads(
+    (Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8")
+)
 group = sys.argv[1]
 if group == "build":
     wanted = project["build-system"]["requires"]

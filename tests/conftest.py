@@ -26,10 +26,18 @@ def load(path: Path):
 
 def pytest_addoption(parser):
     group = parser.getgroup("doeff")
-    group.addoption("--leaks", action="store_true", help="repeat every test and fail on growth")
-    group.addoption("--oom", action="store_true", help="collect tests/oom: failing allocations")
-    group.addoption("--sanitized", action="store_true", help="the engine is built with sanitizers")
-    group.addoption("--short", action="store_true", help="a quick subset of the modes above")
+    group.addoption(
+        "--leaks", action="store_true", help="repeat every test and fail on growth"
+    )
+    group.addoption(
+        "--oom", action="store_true", help="collect tests/oom: failing allocations"
+    )
+    group.addoption(
+        "--sanitized", action="store_true", help="the engine is built with sanitizers"
+    )
+    group.addoption(
+        "--short", action="store_true", help="a quick subset of the modes above"
+    )
 
 
 def pytest_configure(config):
@@ -38,7 +46,9 @@ def pytest_configure(config):
     pytest.doeff_bodies = load(HERE / "bodies.py")
     installed = Path(doeff.__file__).resolve()
     if (ROOT / "src") in installed.parents:
-        raise pytest.UsageError(f"the tests want the installed package, not {installed}")
+        raise pytest.UsageError(
+            f"the tests want the installed package, not {installed}"
+        )
     if config.getoption("--leaks"):
         if not hasattr(sys, "gettotalrefcount"):
             raise pytest.UsageError("--leaks needs a debug interpreter (make leaks)")
@@ -57,11 +67,15 @@ def pytest_collection_modifyitems(config, items):
     sanitized = config.getoption("--sanitized")
 
     def wanted(item):
-        if leaks and (item.get_closest_marker("deep") or item.get_closest_marker("once")):
+        if leaks and (
+            item.get_closest_marker("deep") or item.get_closest_marker("once")
+        ):
             return False
         return not (sanitized and short and item.get_closest_marker("deep"))
 
     kept = [item for item in items if wanted(item)]
     if len(kept) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+        config.hook.pytest_deselected(
+            items=[item for item in items if not wanted(item)]
+        )
         items[:] = kept

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 # A test that asks for one of these keeps state between two runs of its body.
-KEEPING = {"tmp_path", "tmpdir", "capsys", "capfd", "caplog", "monkeypatch", "request", "pytester"}
+KEEPING = {
+    "tmp_path",
+    "tmpdir",
+    "capsys",
+    "capfd",
+    "caplog",
+    "monkeypatch",
+    "request",
+    "pytester",
+}
 
 skipped = []
 
@@ -38,7 +47,9 @@ def pytest_pyfunc_call(pyfuncitem):
         return None
     hunt = pyfuncitem.config.doeff_hunt
     function = pyfuncitem.obj
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    arguments = {
+        name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames
+    }
 
     def once():
         function(**arguments)

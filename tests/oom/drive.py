@@ -10,17 +10,15 @@ PROGRESS_FILE holds the n being tried, for a crash report.
 
 from __future__ import annotations
 
+import _testcapi
 import faulthandler
 import gc
 import os
 import sys
 from pathlib import Path
 
-import _testcapi
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import bodies
-
 from doeff import Ask, Get, Put, Safe, Tell, _engine, do, sync_handlers_preset, sync_run
 
 CLEAN = 40
@@ -114,7 +112,9 @@ def main(identifier, mode, progress_file):
         if n % 50 == 0:
             gc.collect()
         if not still_works():
-            raise AssertionError(f"allocation {n} failed, then the machine gave wrong answers")
+            raise AssertionError(
+                f"allocation {n} failed, then the machine gave wrong answers"
+            )
     if body() != expected:
         raise AssertionError("the body gives another value afterwards")
     gc.collect()
