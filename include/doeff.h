@@ -48,6 +48,7 @@ struct DoeffContext {
     PyObject *store;       /* dict of the task; strong; write through context_store */
     struct EngineState *st;
     struct DoeffHandlerContext *forwarder; /* a handler's body yielded the effect that it was given; borrowed */
+    PyObject *captures;    /* the open CaptureGraph scopes: (nodes, those further out or None), or NULL; strong */
     int attention;         /* something waits to be looked at between two effects */
     int store_shared;      /* the dict is also somebody's snapshot: copy before writing */
 };

@@ -1,5 +1,6 @@
 #include "run.h"
 
+#include "effects/rundata.h"
 #include "machine/cesk.h"
 #include "program/program.h"
 #include "report/result.h"
@@ -61,6 +62,10 @@ end_run(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error)
     m->over = 1;
     if (error != NULL && leaves_the_run(m->cx.st, error)) {
         PyErr_SetRaisedException(error);
+    }
+    else if (run_data_publish(m) < 0) {
+        Py_XDECREF(value);
+        Py_XDECREF(error);
     }
     else {
         result = result_new(m, value, error);

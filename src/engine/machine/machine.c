@@ -517,6 +517,7 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->fiber = NULL;
     m->at = NULL;
     m->trace = NULL;
+    m->run_data = NULL;
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
@@ -536,7 +537,9 @@ machine_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(m->cx.env);
     Py_VISIT(m->cx.store);
+    Py_VISIT(m->cx.captures);
     Py_VISIT(m->trace);
+    Py_VISIT(m->run_data);
     for (int i = 0; i < m->orphans_len; i++) {
         int failed = fiber_traverse(m->orphans[i * 2], visit, arg);
         if (failed) {
@@ -560,7 +563,9 @@ machine_clear(PyObject *op)
     }
     Py_CLEAR(m->cx.env);
     Py_CLEAR(m->cx.store);
+    Py_CLEAR(m->cx.captures);
     Py_CLEAR(m->trace);
+    Py_CLEAR(m->run_data);
     return 0;
 }
 

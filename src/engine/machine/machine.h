@@ -124,6 +124,7 @@ struct DoeffMachine {
     DoeffFiber *fiber;              /* current; NULL before and after the run */
     HandlerNode *at;                /* node in charge of the effect being dispatched */
     PyObject *trace;                /* DoeffTrace of the error in flight, or NULL */
+    PyObject *run_data;             /* dict of what all tasks share (effects/rundata.h), or NULL; strong */
     DoeffFiber **orphans;           /* captured chains nobody can resume any more: top, bottom, top, ... */
     int orphans_len, orphans_cap;   /* pairs */
     unsigned long thread;           /* who drives it; 0: nobody */
