@@ -131,7 +131,7 @@ bench-instructions: $(INSTALLED)
 	@echo "== instructions of the hottest loops"
 	$(VENV)/bin/python benchmarks/instructions.py $(ARGS)
 
-lint: $(INSTALLED) $(DEV_TOOLS)
+lint: $(DEV_TOOLS)
 	@echo "== lint"
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
