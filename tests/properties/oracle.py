@@ -1048,9 +1048,16 @@ def trees(
     return st.one_of(tree, several, guarded, scoped, twice)
 
 
-ENVS = bindings(trees(max_leaves=4))
+# Half of the programs find what they look for, so that they get far enough.
+_FULL_ENV = st.tuples(VALUES, st.builds(Lazy, trees(max_leaves=4)), VALUES).map(
+    lambda vs: tuple(zip(("e1", "e2", "e3"), vs, strict=True))
+)
+ENVS = st.one_of(bindings(trees(max_leaves=4)), _FULL_ENV)
 PLAIN_ENVS = st.dictionaries(ENV_KEYS, VALUES, max_size=3).map(
     lambda d: tuple(d.items())
 )
-STORES = st.dictionaries(KEYS, VALUES, max_size=3)
+STORES = st.one_of(
+    st.dictionaries(KEYS, VALUES, max_size=3),
+    st.fixed_dictionaries({key: VALUES for key in ("x", "y", "z")}),
+)
 PROGRAMS = trees()
