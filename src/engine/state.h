@@ -32,6 +32,9 @@
     X(PyTypeObject, Kleisli_Type)                                    \
     X(PyTypeObject, KleisliBound_Type)                               \
     X(PyTypeObject, KleisliCall_Type)                                \
+    X(PyTypeObject, KleisliPartial_Type)                             \
+    X(PyTypeObject, KleisliComposed_Type)                            \
+    X(PyTypeObject, Awaiting_Type)                                   \
     X(PyTypeObject, Delegate_Type)                                   \
     /* machine */                                                    \
     X(PyTypeObject, Machine_Type)                                    \
@@ -41,9 +44,11 @@
     X(PyTypeObject, Kontinuation_Type)                               \
     X(PyTypeObject, FrameView_Type)                                  \
     X(PyTypeObject, Trace_Type)                                      \
+    X(PyTypeObject, CapturedTraceback_Type)                          \
     X(PyTypeObject, RuntimeResult_Type)                              \
     X(PyObject, root_node) /* the end of every chain */              \
     X(PyObject, cached_chain) /* HandlerNode of the last list of handlers */ \
+    X(PyObject, cache_default_policy) /* CachePolicy(), once needed */ \
     X(PyObject, sync_preset)                                         \
     X(PyObject, async_preset)                                        \
     /* errors */                                                     \
@@ -69,6 +74,9 @@
     X(PyObject, str_current_time)                                    \
     X(PyObject, str_on_value)                                        \
     X(PyObject, str_on_error)                                        \
+    X(PyObject, str_value)                                           \
+    X(PyObject, str_meta)                                            \
+    X(PyObject, str_keys)                                            \
     X(PyObject, str_trace)
 
 #define ENGINE_RECORDS(X)                                            \
@@ -84,6 +92,8 @@
     X(GraphStep) X(GraphAnnotate) X(GraphSnapshot) X(GraphCapture)   \
     X(CallStack) X(CallFrameAt) X(DebugContext) X(GetTime)           \
     X(CallFrame)                                                     \
+    X(SourceLocation) X(CodeLocation) X(PythonFrame) X(PythonStackTrace) \
+    X(KFrame) X(KStackTrace) X(EffectCallNode) X(EffectStackTrace) X(EffectFrame) \
     X(Value) X(Error) X(EffectControl) X(ProgramControl)             \
     X(CESKState) X(ResumeK) X(DirectState) X(Done) X(Failed)
 

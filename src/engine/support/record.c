@@ -766,6 +766,7 @@ record_type_new_under(PyObject *module, EngineState *st, const RecordSpec *spec,
     info->spec = spec;
     info->st = st;
     info->nfields = 0;
+    info->constructor = NULL;
     info->free = (DoeffFreeList){NULL, 0};
     info->tracks = 1;
     memset(info->names, 0, sizeof(info->names));
@@ -823,6 +824,9 @@ record_add_constructor(PyObject *module, RecordInfo *info, PyMethodDef *def)
     Py_XDECREF(home);
     if (function == NULL) {
         return -1;
+    }
+    if (info->constructor == NULL) {
+        info->constructor = def->ml_name;
     }
     int failed = PyModule_AddObjectRef(module, def->ml_name, function);
     Py_DECREF(function);

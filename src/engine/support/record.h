@@ -50,6 +50,7 @@ struct RecordInfo {
     int nfields;             /* visible fields */
     int total;               /* with created_at */
     int tracks;              /* 0: no field of this type can ever be part of a cycle */
+    const char *constructor; /* name of the first constructor function; NULL: none */
     DoeffFreeList free;
     PyObject *names[RECORD_MAX_FIELDS];    /* field names, interned, strong */
     PyObject *keywords[RECORD_MAX_FIELDS]; /* constructor keywords, interned, strong */
