@@ -1,6 +1,7 @@
 #include "cesk.h"
 
 #include "../values/frozendict.h"
+#include "kontinuation.h"
 
 PyObject *
 cesk_freeze_env(EngineState *st, PyObject *env)
@@ -16,6 +17,102 @@ cesk_freeze_env(EngineState *st, PyObject *env)
         return NULL;
     }
     return frozendict_from(st, env);
+}
+
+/* ---- states that user code returns ---- */
+
+DoeffStep
+cesk_control(EngineState *st, PyObject *control, PyObject **out)
+{
+    if (Py_IS_TYPE(control, st->rec.Value->type)) {
+        *out = Py_NewRef(RECORD_FIELD(control, 0));
+        return DOEFF_VALUE;
+    }
+    if (Py_IS_TYPE(control, st->rec.Error->type)) {
+        PyErr_SetRaisedException(Py_NewRef(RECORD_FIELD(control, 0)));
+        return DOEFF_RAISE;
+    }
+    if (Py_IS_TYPE(control, st->rec.EffectControl->type) || Py_IS_TYPE(control, st->rec.ProgramControl->type)) {
+        *out = Py_NewRef(RECORD_FIELD(control, 0));
+        return DOEFF_PROGRAM;
+    }
+    PyErr_Format(st->InterpreterInvariantError, "C must be Value, Error, EffectControl or ProgramControl, got %s",
+                 Py_TYPE(control)->tp_name);
+    return DOEFF_RAISE;
+}
+
+int
+cesk_adopt_store(DoeffContext *cx, PyObject *store)
+{
+    if (store == Py_None || store == cx->store) {
+        return 0;
+    }
+    if (!PyDict_Check(store)) {
+        PyErr_Format(PyExc_TypeError, "a handler's store must be a dict, got %s", Py_TYPE(store)->tp_name);
+        return -1;
+    }
+    Py_SETREF(cx->store, Py_NewRef(store));
+    cx->store_shared = 0;
+    return 0;
+}
+
+int
+cesk_adopt_env(DoeffContext *cx, PyObject *env)
+{
+    if (env == Py_None || env == cx->env) {
+        return 0;
+    }
+    PyObject *frozen = cesk_freeze_env(cx->st, env);
+    if (frozen == NULL) {
+        return -1;
+    }
+    context_set_env(cx, frozen);
+    return 0;
+}
+
+int
+cesk_push_frames(DoeffContext *cx, PyObject *prefix)
+{
+    for (Py_ssize_t i = prefix == NULL ? 0 : PyTuple_GET_SIZE(prefix); i > 0; i--) {
+        PyObject *frame = Py_NewRef(PyTuple_GET_ITEM(prefix, i - 1));
+        if (fiber_push(MACHINE_OF(cx)->fiber, &object_frame, frame, NULL) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+DoeffStep
+cesk_continue(DoeffContext *cx, PyObject *frame, PyObject *state, PyObject **out)
+{
+    EngineState *st = cx->st;
+    KontinuationTarget target;
+    if (!Py_IS_TYPE(state, st->rec.CESKState->type)) {
+        PyErr_Format(PyExc_TypeError, "frame %s must return a CESKState, got %s", Py_TYPE(frame)->tp_name,
+                     Py_TYPE(state)->tp_name);
+        return DOEFF_RAISE;
+    }
+    if (kontinuation_target(st, RECORD_FIELD(state, 3), &target) < 0) {
+        return DOEFF_RAISE;
+    }
+    if (target.part != K_REST && target.part != K_NOTHING) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "a frame goes on with the continuation that it was given (k_rest), with frames in "
+                        "front of it, or with the empty one");
+        return DOEFF_RAISE;
+    }
+    if (cesk_adopt_store(cx, RECORD_FIELD(state, 2)) < 0 || cesk_adopt_env(cx, RECORD_FIELD(state, 1)) < 0
+        || cesk_push_frames(cx, target.prefix) < 0) {
+        return DOEFF_RAISE;
+    }
+    DoeffStep step = cesk_control(st, RECORD_FIELD(state, 0), out);
+    if (target.part == K_NOTHING) { /* exactly as given: the task ends here */
+        PyObject *what = step == DOEFF_RAISE ? PyErr_GetRaisedException() : *out;
+        *out = NULL;
+        (void)machine_unwind_all(MACHINE_OF(cx), step, what);
+        return DOEFF_RAISE;
+    }
+    return step;
 }
 
 /* ---- controls ---- */

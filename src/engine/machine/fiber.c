@@ -58,6 +58,31 @@ disown_nodes(DoeffFiber *fiber)
     }
 }
 
+#define CLOSE_ATTEMPTS 32 /* finally blocks that perform effects one generator may have on the way out */
+
+/* Nobody is left to perform what the finally blocks of this generator yield: each such yield is
+ * answered by GeneratorExit again, so that the blocks behind it run too. */
+static void
+close_generator(EngineState *st, PyObject *generator)
+{
+    PyObject *pending = PyErr_GetRaisedException();
+    for (int i = 0; i < CLOSE_ATTEMPTS; i++) {
+        PyObject *closed = PyObject_CallMethodNoArgs(generator, st->str_close);
+        if (closed != NULL) {
+            Py_DECREF(closed);
+            break;
+        }
+        if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+            PyErr_WriteUnraisable(generator);
+            break;
+        }
+        PyErr_Clear();
+    }
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+}
+
 void
 fiber_free(EngineState *st, DoeffFiber *fiber)
 {
@@ -65,6 +90,9 @@ fiber_free(EngineState *st, DoeffFiber *fiber)
        this fiber through a context: each frame is off the stack before it goes. */
     while (fiber->len > 0) {
         DoeffFrame frame = fiber->frames[--fiber->len];
+        if (frame.kind == &return_frame && Py_REFCNT(frame.a) == 1 && PyGen_CheckExact(frame.a)) {
+            close_generator(st, frame.a);
+        }
         Py_XDECREF(frame.a);
         Py_XDECREF(frame.b);
     }

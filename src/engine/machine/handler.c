@@ -224,60 +224,26 @@ resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
     return DOEFF_VALUE;
 }
 
-/* Control of a CESKState: the step that it stands for; out as for effect functions. */
-static DoeffStep
-control_step(PyObject *control, EngineState *st, PyObject **out)
-{
-    if (Py_IS_TYPE(control, st->rec.Value->type)) {
-        *out = Py_NewRef(RECORD_FIELD(control, 0));
-        return DOEFF_VALUE;
-    }
-    if (Py_IS_TYPE(control, st->rec.Error->type)) {
-        PyErr_SetRaisedException(Py_NewRef(RECORD_FIELD(control, 0)));
-        return DOEFF_RAISE;
-    }
-    *out = Py_NewRef(RECORD_FIELD(control, 0)); /* EffectControl, ProgramControl */
-    return DOEFF_PROGRAM;
-}
-
+/* 1 if nobody but the popped result frame, and the result that is being read, can resume ctx. */
 static int
-adopt_store(DoeffContext *cx, PyObject *store)
+is_last_owner(DoeffHandlerContext *ctx, PyObject *result, PyObject *k)
 {
-    if (store == Py_None || store == cx->store) {
-        return 0;
+    Py_ssize_t ours = 1;
+    if (result != NULL && Py_REFCNT(result) == 1 && Py_REFCNT(k) == 1 && kontinuation_context(k) == ctx) {
+        ours = 2;
     }
-    if (!PyDict_Check(store)) {
-        PyErr_Format(PyExc_TypeError, "a handler's store must be a dict, got %s", Py_TYPE(store)->tp_name);
-        return -1;
-    }
-    Py_SETREF(cx->store, Py_NewRef(store));
-    cx->store_shared = 0;
-    return 0;
-}
-
-static int
-adopt_env(DoeffContext *cx, PyObject *env)
-{
-    if (env == Py_None || env == cx->env) {
-        return 0;
-    }
-    PyObject *frozen = cesk_freeze_env(cx->st, env);
-    if (frozen == NULL) {
-        return -1;
-    }
-    context_set_env(cx, frozen);
-    return 0;
+    return ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == ours;
 }
 
 /* Goes to continuation k from a handler whose own chain is in ctx; step and *out say with what. */
 static DoeffStep
-go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *k, PyObject *env, PyObject *store,
-      DoeffStep step, PyObject **out)
+go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k, PyObject *env,
+      PyObject *store, DoeffStep step, PyObject **out)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     KontinuationTarget target;
     PyObject *error = step == DOEFF_RAISE ? PyErr_GetRaisedException() : NULL;
-    if (kontinuation_target(cx->st, k, &target) < 0 || adopt_store(cx, store) < 0) {
+    if (kontinuation_target(cx->st, k, &target) < 0 || cesk_adopt_store(cx, store) < 0) {
         goto wrong;
     }
     DoeffHandlerContext *to = target.ctx == NULL ? ctx : target.ctx;
@@ -290,21 +256,18 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *k, PyObject *env, Py
             goto wrong;
         }
         DoeffFiber *top = NULL, *bottom = NULL;
-        if (to != ctx && ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == 1) {
+        if (to != ctx && is_last_owner(ctx, result, k)) {
             top = ctx->top; /* nobody can resume our own chain any more */
             bottom = ctx->bottom;
             ctx->top = ctx->bottom = NULL;
             ctx->state = CTX_RESUMED;
         }
         resume_origin(cx, to);
-        if (adopt_env(cx, env) < 0) {
+        if (cesk_adopt_env(cx, env) < 0) {
             goto wrong;
         }
-        for (Py_ssize_t i = target.prefix == NULL ? 0 : PyTuple_GET_SIZE(target.prefix); i > 0; i--) {
-            PyObject *frame = Py_NewRef(PyTuple_GET_ITEM(target.prefix, i - 1));
-            if (fiber_push(m->fiber, &object_frame, frame, NULL) < 0) {
-                goto wrong;
-            }
+        if (cesk_push_frames(cx, target.prefix) < 0) {
+            goto wrong;
         }
         if (top != NULL) {
             machine_orphan(m, top, bottom);
@@ -314,44 +277,34 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *k, PyObject *env, Py
         }
         return step;
     }
-    /* Outward: leave our own chain behind, unwound first if nobody else can resume it. */
-    if (target.part == K_NOTHING) {
-        while (m->fiber->parent != NULL || m->fiber->len > 0) {
-            if (m->fiber->len > 0) {
-                DoeffFrame frame = m->fiber->frames[--m->fiber->len];
-                Py_XDECREF(frame.a);
-                Py_XDECREF(frame.b);
-            }
-            else {
-                DoeffFiber *done = m->fiber;
-                m->fiber = done->parent;
-                fiber_free(cx->st, done);
-            }
-        }
-        m->fiber->handling = NULL;
+    if (target.part == K_REST) {
+        PyErr_SetString(PyExc_RuntimeError, "a handler cannot jump to the rest that a frame was given");
+        goto wrong;
     }
-    if (ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == 1) {
+    /* Outward: our own chain is left behind, unwound first if nobody else can resume it. */
+    int dropped = is_last_owner(ctx, result, k);
+    if (dropped || target.part == K_NOTHING) {
+        PyObject *what = step == DOEFF_RAISE ? error : *out;
+        *out = NULL;
         DoeffFiber *top = ctx->top, *bottom = ctx->bottom;
-        if (step == DOEFF_PROGRAM) {
-            PyErr_SetString(PyExc_TypeError,
-                            "a program cannot be run in place of an abandoned continuation; "
-                            "return its value instead");
+        if (cesk_adopt_env(cx, env) < 0) {
+            Py_DECREF(what);
+            error = NULL;
             goto wrong;
+        }
+        if (target.part == K_NOTHING) {
+            if (dropped) {
+                link_chain(m, ctx);
+            }
+            (void)machine_unwind_all(m, step, what);
+            return DOEFF_RAISE;
         }
         ctx->top = ctx->bottom = NULL;
         ctx->state = CTX_RESUMED;
-        if (machine_unwind(m, top, bottom, *out, error) < 0) {
-            *out = NULL;
-            return DOEFF_RAISE;
-        }
-        *out = NULL;
-        if (adopt_env(cx, env) < 0) {
-            return DOEFF_RAISE;
-        }
-        PyErr_SetNone(PyExc_GeneratorExit);
+        (void)machine_unwind(m, top, bottom, step, what);
         return DOEFF_RAISE;
     }
-    if (adopt_env(cx, env) < 0) {
+    if (cesk_adopt_env(cx, env) < 0) {
         goto wrong;
     }
     if (error != NULL) {
@@ -377,18 +330,16 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
         value = RECORD_FIELD(value, 0);
         type = Py_TYPE(value);
         PyObject *k = type == st->rec.CESKState->type ? RECORD_FIELD(value, 3) : Py_None;
-        DoeffStep step = control_step(RECORD_FIELD(value, 0), st, out);
-        track_if_kept(ctx);
-        return go_to(cx, ctx, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
+        DoeffStep step = cesk_control(st, RECORD_FIELD(value, 0), out);
+        return go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
     }
     if (DOEFF_UNLIKELY(type == st->rec.CESKState->type)) {
         PyObject *k = RECORD_FIELD(value, 3);
         if (PyList_CheckExact(k) && PyList_GET_SIZE(k) == 0) {
             k = Py_None; /* an empty K means: resume */
         }
-        DoeffStep step = control_step(RECORD_FIELD(value, 0), st, out);
-        track_if_kept(ctx);
-        return go_to(cx, ctx, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
+        DoeffStep step = cesk_control(st, RECORD_FIELD(value, 0), out);
+        return go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
     }
     if (DOEFF_UNLIKELY(type == st->rec.ResumeK->type)) { /* k, value, env, store, error */
         PyObject *error = RECORD_FIELD(value, 4);
@@ -400,9 +351,8 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
         else {
             *out = Py_NewRef(RECORD_FIELD(value, 1));
         }
-        track_if_kept(ctx);
-        return go_to(cx, ctx, RECORD_FIELD(value, 0), RECORD_FIELD(value, 2), RECORD_FIELD(value, 3), step,
-                     out);
+        return go_to(cx, ctx, value, RECORD_FIELD(value, 0), RECORD_FIELD(value, 2), RECORD_FIELD(value, 3),
+                     step, out);
     }
     if (ctx->state == CTX_RESUMED) { /* resumed in the middle of the body: this is the scope's value */
         *out = Py_NewRef(value);

@@ -1,24 +1,46 @@
 #include "kontinuation.h"
 
+#include "cesk.h"
+
 typedef struct Kontinuation {
     PyObject_HEAD
-    DoeffHandlerContext *ctx; /* strong */
+    DoeffHandlerContext *ctx; /* strong; NULL for the rest that a Python frame is given */
+    DoeffMachine *machine;    /* strong; whose current continuation a rest is */
     KPart part;
     PyObject *prefix;         /* tuple of Python frames, innermost first, or NULL */
 } Kontinuation;
 
+static void k_dealloc(PyObject *op);
+
+static PyObject *
+make(EngineState *st, DoeffHandlerContext *ctx, DoeffMachine *machine, KPart part, PyObject *prefix /* stolen */)
+{
+    Kontinuation *k = PyObject_GC_New(Kontinuation, st->Kontinuation_Type);
+    if (k == NULL) {
+        Py_XDECREF(prefix);
+        return NULL;
+    }
+    k->ctx = (DoeffHandlerContext *)Py_XNewRef(ctx);
+    k->machine = (DoeffMachine *)Py_XNewRef(machine);
+    k->part = part;
+    k->prefix = prefix;
+    PyObject_GC_Track(k);
+    return (PyObject *)k;
+}
+
 PyObject *
 kontinuation_new(EngineState *st, DoeffHandlerContext *ctx, KPart part)
 {
-    Kontinuation *k = PyObject_GC_New(Kontinuation, st->Kontinuation_Type);
-    if (k != NULL) {
-        k->ctx = (DoeffHandlerContext *)Py_NewRef(ctx);
-        k->part = part;
-        k->prefix = NULL;
-        PyObject_GC_Track(k);
-    }
-    return (PyObject *)k;
+    return make(st, ctx, NULL, part, NULL);
 }
+
+PyObject *
+kontinuation_rest(EngineState *st, DoeffMachine *machine)
+{
+    return make(st, NULL, machine, K_REST, NULL);
+}
+
+/* ---- what a K that comes back means ---- */
 
 int
 kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target)
@@ -30,7 +52,7 @@ kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target)
     if (Py_IS_TYPE(k, st->Kontinuation_Type)) {
         Kontinuation *view = (Kontinuation *)k;
         target->ctx = view->ctx;
-        target->part = view->part == K_OUTER ? K_OUTER : K_ORIGIN;
+        target->part = view->part == K_ALL || view->part == K_DELIMITED ? K_ORIGIN : view->part;
         target->prefix = view->prefix;
         return 0;
     }
@@ -38,45 +60,263 @@ kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target)
         target->part = K_NOTHING;
         return 0;
     }
-    PyErr_Format(PyExc_TypeError, "k must be a continuation taken from ctx, or such a one with frames in front, got %s",
+    PyErr_Format(PyExc_TypeError,
+                 "k must be a continuation taken from ctx (ctx.k, ctx.delimited_k, ctx.outer_k) or one with "
+                 "frames in front ([frame] + ctx.k), got %s",
                  Py_TYPE(k)->tp_name);
     return -1;
+}
+
+DoeffHandlerContext *
+kontinuation_context(PyObject *k)
+{
+    return Py_TYPE(k)->tp_dealloc == k_dealloc ? ((Kontinuation *)k)->ctx : NULL;
+}
+
+/* ---- frames made visible ---- */
+
+static int
+append_view(PyObject *list, PyObject *maker, const char *name, PyObject *a, PyObject *b, PyObject *text /* stolen */)
+{
+    if (text == NULL) {
+        PyErr_Clear();
+        text = PyUnicode_FromString("");
+    }
+    PyObject *view = text == NULL ? NULL
+                                  : PyObject_CallFunction(maker, "sOOO", name, a == NULL ? Py_None : a,
+                                                          b == NULL ? Py_None : b, text);
+    Py_XDECREF(text);
+    int failed = view == NULL || PyList_Append(list, view) < 0;
+    Py_XDECREF(view);
+    return failed ? -1 : 0;
+}
+
+static int
+append_frame(PyObject *list, PyObject *maker, const DoeffFrame *frame)
+{
+    PyObject *text = frame->kind->describe == NULL ? PyUnicode_FromString("") : frame->kind->describe(frame);
+    return append_view(list, maker, frame->kind->name, frame->a, frame->b, text);
+}
+
+static int
+append_handler(PyObject *list, PyObject *maker, HandlerNode *node, PyObject *env)
+{
+    NativeHandler *native = (NativeHandler *)node->handler;
+    if (native_handler_check(node->handler) && native->scope != NULL) {
+        return append_view(list, maker, native->scope->name, native->data, NULL, PyUnicode_FromString(""));
+    }
+    return append_view(list, maker, "HandlerFrame", node->handler, env, PyUnicode_FromString(""));
+}
+
+/* Frames of a fiber from index `from` downward, then its handlers up to but not including stop. */
+static int
+append_fiber(PyObject *list, PyObject *maker, DoeffFiber *fiber, Py_ssize_t from, HandlerNode *stop)
+{
+    for (Py_ssize_t i = from; i > 0; i--) {
+        if (i <= fiber->len && append_frame(list, maker, &fiber->frames[i - 1]) < 0) {
+            return -1;
+        }
+    }
+    for (HandlerNode *n = fiber->node; n != fiber->base && n != stop && n->handler != NULL; n = n->parent) {
+        if (append_handler(list, maker, n, NULL) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *
+view_maker(void)
+{
+    PyObject *module = PyImport_ImportModule("doeff._frames");
+    PyObject *maker = module == NULL ? NULL : PyObject_GetAttrString(module, "view");
+    Py_XDECREF(module);
+    return maker;
+}
+
+static int
+append_delimited(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx)
+{
+    DoeffFiber *fiber = ctx->state == CTX_CAPTURED ? ctx->top : NULL;
+    for (; fiber != NULL; fiber = fiber == ctx->bottom ? NULL : fiber->parent) {
+        HandlerNode *stop = fiber == ctx->bottom ? ctx->node : NULL;
+        if (append_fiber(list, maker, fiber, fiber->len, stop) < 0) {
+            return -1;
+        }
+    }
+    /* A forwarded effect: the handlers that forwarded it wait in between. */
+    return 0;
+}
+
+/* Where the frames outside the handler begin: below its own result frame. */
+static int
+append_outer(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx)
+{
+    if (append_handler(list, maker, ctx->node, ctx->env) < 0) {
+        return -1;
+    }
+    int below = ctx->body_done;
+    for (DoeffFiber *fiber = ctx->machine->fiber; fiber != NULL; fiber = fiber->parent) {
+        Py_ssize_t from = fiber->len;
+        for (Py_ssize_t i = fiber->len; !below && i > 0; i--) {
+            DoeffFrame *frame = &fiber->frames[i - 1];
+            if (frame->kind == &handler_result_frame && frame->a == (PyObject *)ctx) {
+                from = i - 1;
+                below = 1;
+            }
+        }
+        if (below && append_fiber(list, maker, fiber, from, NULL) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+append_part(PyObject *list, PyObject *maker, Kontinuation *k)
+{
+    for (Py_ssize_t i = 0; k->prefix != NULL && i < PyTuple_GET_SIZE(k->prefix); i++) {
+        if (PyList_Append(list, PyTuple_GET_ITEM(k->prefix, i)) < 0) {
+            return -1;
+        }
+    }
+    if (k->part == K_REST) {
+        for (DoeffFiber *fiber = k->machine->fiber; fiber != NULL; fiber = fiber->parent) {
+            if (append_fiber(list, maker, fiber, fiber->len, NULL) < 0) {
+                return -1;
+            }
+        }
+        return 0;
+    }
+    if ((k->part == K_ALL || k->part == K_DELIMITED) && append_delimited(list, maker, k->ctx) < 0) {
+        return -1;
+    }
+    return k->part == K_ALL || k->part == K_OUTER ? append_outer(list, maker, k->ctx) : 0;
+}
+
+static PyObject *
+k_list(PyObject *op)
+{
+    PyObject *maker = view_maker();
+    PyObject *list = maker == NULL ? NULL : PyList_New(0);
+    if (list != NULL && append_part(list, maker, (Kontinuation *)op) < 0) {
+        Py_CLEAR(list);
+    }
+    Py_XDECREF(maker);
+    return list;
 }
 
 PyObject *
 kontinuation_handlers(EngineState *st, HandlerNode *node)
 {
     (void)st;
-    PyObject *list = PyList_New(0);
+    PyObject *maker = view_maker();
+    PyObject *list = maker == NULL ? NULL : PyList_New(0);
     for (; list != NULL && node->handler != NULL; node = node->parent) {
-        if (PyList_Append(list, node->handler) < 0) {
+        if (append_handler(list, maker, node, NULL) < 0) {
             Py_CLEAR(list);
         }
     }
+    Py_XDECREF(maker);
     return list;
 }
 
+/* ---- the sequence ---- */
+
+static Py_ssize_t
+k_length(PyObject *op)
+{
+    PyObject *list = k_list(op);
+    if (list == NULL) {
+        return -1;
+    }
+    Py_ssize_t n = PyList_GET_SIZE(list);
+    Py_DECREF(list);
+    return n;
+}
+
+static PyObject *
+k_subscript(PyObject *op, PyObject *key)
+{
+    PyObject *list = k_list(op);
+    PyObject *item = list == NULL ? NULL : PyObject_GetItem(list, key);
+    Py_XDECREF(list);
+    return item;
+}
+
+static PyObject *
+k_iter(PyObject *op)
+{
+    PyObject *list = k_list(op);
+    PyObject *iter = list == NULL ? NULL : PyObject_GetIter(list);
+    Py_XDECREF(list);
+    return iter;
+}
+
+static int
+k_same(Kontinuation *a, Kontinuation *b)
+{
+    return a->ctx == b->ctx && a->machine == b->machine && a->part == b->part && a->prefix == b->prefix;
+}
+
+static PyObject *
+k_richcompare(PyObject *a, PyObject *b, int op)
+{
+    if (op != Py_EQ && op != Py_NE) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    if (Py_TYPE(a) == Py_TYPE(b) && k_same((Kontinuation *)a, (Kontinuation *)b)) {
+        return PyBool_FromLong(op == Py_EQ);
+    }
+    int ours = Py_TYPE(a) == Py_TYPE(b);
+    if (!ours && !PyList_Check(b)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    PyObject *x = k_list(a);
+    PyObject *y = x == NULL ? NULL : ours ? k_list(b) : Py_NewRef(b);
+    PyObject *result = y == NULL ? NULL : PyObject_RichCompare(x, y, op);
+    Py_XDECREF(x);
+    Py_XDECREF(y);
+    return result;
+}
+
+/* frames + k stays a continuation; k + anything is a list. */
 static PyObject *
 k_concat(PyObject *left, PyObject *right)
 {
-    if (!PyList_Check(left)) {
+    PyTypeObject *type = Py_TYPE(right);
+    int right_is_k = type->tp_dealloc == k_dealloc;
+    if (right_is_k && PyList_Check(left)) {
+        Kontinuation *view = (Kontinuation *)right;
+        PyObject *prefix = PyList_AsTuple(left);
+        if (prefix != NULL && view->prefix != NULL) {
+            Py_SETREF(prefix, PySequence_Concat(prefix, view->prefix));
+        }
+        return prefix == NULL ? NULL : make(engine_state_of(type), view->ctx, view->machine, view->part, prefix);
+    }
+    if (right_is_k && Py_TYPE(left) == type) {
+        /* delimited_k + outer_k of one context is its k */
+        Kontinuation *a = (Kontinuation *)left, *b = (Kontinuation *)right;
+        if (a->ctx != NULL && a->ctx == b->ctx && a->part == K_DELIMITED && b->part == K_OUTER && b->prefix == NULL) {
+            return make(engine_state_of(type), a->ctx, NULL, K_ALL, Py_XNewRef(a->prefix));
+        }
+    }
+    if (!right_is_k && !PyList_Check(right)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    Kontinuation *view = (Kontinuation *)right;
-    PyObject *prefix = PyList_AsTuple(left);
-    if (prefix != NULL && view->prefix != NULL) {
-        Py_SETREF(prefix, PySequence_Concat(prefix, view->prefix));
-    }
-    if (prefix == NULL) {
-        return NULL;
-    }
-    Kontinuation *k = (Kontinuation *)kontinuation_new(engine_state_of(Py_TYPE(right)), view->ctx, view->part);
-    if (k == NULL) {
-        Py_DECREF(prefix);
-        return NULL;
-    }
-    k->prefix = prefix;
-    return (PyObject *)k;
+    PyObject *x = PySequence_List(left);
+    PyObject *y = x == NULL ? NULL : PySequence_List(right);
+    PyObject *result = y == NULL ? NULL : PySequence_Concat(x, y);
+    Py_XDECREF(x);
+    Py_XDECREF(y);
+    return result;
+}
+
+static PyObject *
+k_repr(PyObject *op)
+{
+    Py_ssize_t n = k_length(op);
+    return n < 0 ? NULL : PyUnicode_FromFormat("<continuation of %zd frame%s>", n, n == 1 ? "" : "s");
 }
 
 static int
@@ -84,6 +324,7 @@ k_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(((Kontinuation *)op)->ctx);
+    Py_VISIT(((Kontinuation *)op)->machine);
     Py_VISIT(((Kontinuation *)op)->prefix);
     return 0;
 }
@@ -92,6 +333,7 @@ static int
 k_clear(PyObject *op)
 {
     Py_CLEAR(((Kontinuation *)op)->ctx);
+    Py_CLEAR(((Kontinuation *)op)->machine);
     Py_CLEAR(((Kontinuation *)op)->prefix);
     return 0;
 }
@@ -110,7 +352,14 @@ static PyType_Slot k_slots[] = {
     {Py_tp_dealloc, k_dealloc},
     {Py_tp_traverse, k_traverse},
     {Py_tp_clear, k_clear},
+    {Py_tp_repr, k_repr},
+    {Py_tp_iter, k_iter},
+    {Py_tp_richcompare, k_richcompare},
+    {Py_tp_hash, PyObject_HashNotImplemented},
     {Py_nb_add, k_concat},
+    {Py_mp_length, k_length},
+    {Py_mp_subscript, k_subscript},
+    {Py_tp_doc, (void *)PyDoc_STR("A continuation: a list-like sequence of frames, innermost first.")},
     {0, NULL},
 };
 
@@ -122,8 +371,61 @@ static PyType_Spec k_spec = {
     .slots = k_slots,
 };
 
-/* A frame written in Python: an object with on_value and on_error. */
-const DoeffFrameKind object_frame = {.name = "Frame"};
+/* ---- frames written in Python: objects with on_value and on_error ---- */
+
+static DoeffStep
+object_deliver(DoeffContext *cx, DoeffFrame *frame, PyObject *method, PyObject *what, PyObject **out)
+{
+    EngineState *st = cx->st;
+    DoeffMachine *m = MACHINE_OF(cx);
+    PyObject *bound;
+    if (PyObject_GetOptionalAttr(frame->a, method, &bound) < 0) {
+        return DOEFF_RAISE;
+    }
+    if (bound == NULL) {
+        PyErr_Format(st->InterpreterInvariantError,
+                     "%s in a continuation is no frame: a frame has the methods on_value and on_error",
+                     Py_TYPE(frame->a)->tp_name);
+        return DOEFF_RAISE;
+    }
+    PyObject *store = context_store(cx);
+    PyObject *rest = store == NULL ? NULL : kontinuation_rest(st, m);
+    PyObject *result = rest == NULL ? NULL
+                                    : PyObject_CallFunctionObjArgs(bound, what, cx->env, store, rest, NULL);
+    Py_XDECREF(rest);
+    Py_DECREF(bound);
+    if (result == NULL) {
+        return DOEFF_RAISE;
+    }
+    DoeffStep step = cesk_continue(cx, frame->a, result, out);
+    Py_DECREF(result);
+    return step;
+}
+
+static DoeffStep
+object_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
+{
+    return object_deliver(cx, frame, cx->st->str_on_value, value, out);
+}
+
+static DoeffStep
+object_error(DoeffContext *cx, DoeffFrame *frame, PyObject *error, PyObject **out)
+{
+    return object_deliver(cx, frame, cx->st->str_on_error, error, out);
+}
+
+static PyObject *
+object_describe(const DoeffFrame *frame)
+{
+    return PyType_GetName(Py_TYPE(frame->a));
+}
+
+const DoeffFrameKind object_frame = {
+    .name = "Frame",
+    .on_value = object_value,
+    .on_error = object_error,
+    .describe = object_describe,
+};
 
 int
 kontinuation_room_init(PyObject *module, EngineState *st)

@@ -14,19 +14,23 @@ typedef enum {
     K_ALL,       /* from the origin to the root */
     K_DELIMITED, /* from the origin up to the handler */
     K_OUTER,     /* from the handler outward */
+    K_REST,      /* what comes below a Python frame that is being run */
     K_ORIGIN,    /* target only: resume where the effect was performed */
     K_NOTHING,   /* target only: the empty continuation, which ends the task */
 } KPart;
 
 typedef struct KontinuationTarget {
     DoeffHandlerContext *ctx; /* borrowed from k; NULL: the one of the handler itself */
-    KPart part;               /* K_ORIGIN, K_OUTER or K_NOTHING */
+    KPart part;               /* K_ORIGIN, K_OUTER, K_REST or K_NOTHING */
     PyObject *prefix;         /* borrowed from k: tuple of Python frames to run first, innermost first; or NULL */
 } KontinuationTarget;
 
 PyObject *kontinuation_new(EngineState *st, DoeffHandlerContext *ctx /* borrowed */, KPart part);
+PyObject *kontinuation_rest(EngineState *st, DoeffMachine *machine /* borrowed */);
 /* What a K given back by a handler means; -1 with TypeError for what is no continuation. None: K_ORIGIN. */
 int kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target);
+/* The context that a continuation object looks at (borrowed), or NULL. k may be any object. */
+DoeffHandlerContext *kontinuation_context(PyObject *k);
 /* The handlers from node outward as a list of HandlerFrame views. */
 PyObject *kontinuation_handlers(EngineState *st, HandlerNode *node);
 int kontinuation_room_init(PyObject *module, EngineState *st);

@@ -164,16 +164,17 @@ leave_fiber(DoeffMachine *m)
 
 /* ---- continuations that nobody can resume any more ---- */
 
+/* a: what comes next. b: NULL for a value, None for a program, or the error to be raised instead. */
 static DoeffStep
 abandon_done(DoeffContext *cx, DoeffFrame *frame, PyObject **out)
 {
     (void)cx;
-    if (frame->b != NULL) {
+    if (frame->b != NULL && frame->b != Py_None) {
         PyErr_SetRaisedException(Py_NewRef(frame->b));
         return DOEFF_RAISE;
     }
     *out = Py_NewRef(frame->a);
-    return DOEFF_VALUE;
+    return frame->b == NULL ? DOEFF_VALUE : DOEFF_PROGRAM;
 }
 
 static DoeffStep
@@ -198,14 +199,21 @@ const DoeffFrameKind abandon_frame = {
     .on_error = abandon_error,
 };
 
+static void
+abandon_payload(DoeffStep next, PyObject *what /* stolen */, PyObject **a, PyObject **b)
+{
+    *a = next == DOEFF_RAISE ? NULL : what;
+    *b = next == DOEFF_RAISE ? what : next == DOEFF_PROGRAM ? Py_NewRef(Py_None) : NULL;
+}
+
 int
-machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, PyObject *value, PyObject *error)
+machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep next, PyObject *what)
 {
     DoeffFiber *here = m->fiber;
     /* What runs while it unwinds is handled by those outside it. */
     for (DoeffFiber *f = top;; f = f->parent) {
         HandlerNode *node = f->node;
-        for (HandlerNode *n = node; n != f->base && n != NULL; n = n->parent) {
+        for (HandlerNode *n = node; n != f->base; n = n->parent) {
             if (n->owner == f) {
                 n->owner = NULL;
             }
@@ -217,19 +225,36 @@ machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, PyObject *v
             break;
         }
     }
-    if (fiber_push(here, &abandon_frame, value, error) < 0) {
-        bottom->parent = NULL;
+    PyObject *a, *b;
+    abandon_payload(next, what, &a, &b);
+    bottom->parent = NULL;
+    if (fiber_push(here, &abandon_frame, a, b) < 0) {
         fiber_free_chain(m->cx.st, top);
         return -1;
     }
     bottom->parent = here;
-    if (bottom->ret_env == NULL) {
-        bottom->ret_env = Py_NewRef(m->cx.env);
-    }
-    else {
-        Py_SETREF(bottom->ret_env, Py_NewRef(m->cx.env));
-    }
+    Py_XSETREF(bottom->ret_env, Py_NewRef(m->cx.env));
     m->fiber = top;
+    PyErr_SetNone(PyExc_GeneratorExit);
+    return 0;
+}
+
+int
+machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what)
+{
+    PyObject *a, *b;
+    abandon_payload(next, what, &a, &b);
+    DoeffFiber *root = m->fiber;
+    while (root->parent != NULL) {
+        root = root->parent;
+    }
+    if (fiber_push(root, &abandon_frame, a, b) < 0) {
+        return -1;
+    }
+    DoeffFrame frame = root->frames[root->len - 1];
+    memmove(root->frames + 1, root->frames, sizeof(DoeffFrame) * (size_t)(root->len - 1));
+    root->frames[0] = frame;
+    PyErr_SetNone(PyExc_GeneratorExit);
     return 0;
 }
 
@@ -488,12 +513,8 @@ attend: /* between two effects: value is the answer of the last one */
         DoeffFiber *top = m->orphans[m->orphans_len * 2];
         DoeffFiber *bottom = m->orphans[m->orphans_len * 2 + 1];
         m->cx.attention = m->orphans_len > 0;
-        if (machine_unwind(m, top, bottom, value, NULL) < 0) {
-            error = trace_begin(m, NULL);
-            goto fail;
-        }
-        PyErr_SetNone(PyExc_GeneratorExit);
-        error = trace_begin(m, NULL);
+        (void)machine_unwind(m, top, bottom, DOEFF_VALUE, value);
+        error = trace_begin(m, NULL); /* GeneratorExit, or no memory for it */
         goto fail;
     }
     goto deliver;

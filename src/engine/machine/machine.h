@@ -96,6 +96,7 @@ typedef struct NativeHandler {
 
 NativeHandler *native_handler_new(EngineState *st, const char *name, PyObject *data /* borrowed or NULL */,
                                   DoeffEffectFn any);
+int native_handler_check(PyObject *op);
 /* The function for an effect of this type, or NULL. */
 DoeffEffectFn native_handler_case(NativeHandler *handler, PyTypeObject *type);
 int native_handler_serve(NativeHandler *handler, PyTypeObject *type, DoeffEffectFn fn);
@@ -140,9 +141,12 @@ DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, Py
 /* Runs program (any object) to the end: RUN_DONE and its value, or RUN_FAILED and the
  * exception that left it. *out is strong. */
 RunEnd machine_run(DoeffMachine *m, PyObject *program, PyObject **out);
-/* Unwinds a captured chain by GeneratorExit; then value or error (both stolen, one NULL) goes to
- * the current top frame. The caller delivers the GeneratorExit. */
-int machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, PyObject *value, PyObject *error);
+/* Unwinds a captured chain by GeneratorExit, which is set for the caller to deliver; its finally
+ * blocks perform their effects under the handlers outside. Then `next` happens with what (stolen:
+ * value, program, or exception) at what is the top now. -1 with another error set. */
+int machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep next, PyObject *what);
+/* The same for the whole current continuation: the task ends with what. */
+int machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what);
 /* The last reference to a captured chain is gone: unwind it before the next step. */
 void machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom);
 int machine_room_init(PyObject *module, EngineState *st);

@@ -400,6 +400,12 @@ native_dealloc(PyObject *op)
     Py_DECREF(tp);
 }
 
+int
+native_handler_check(PyObject *op)
+{
+    return Py_TYPE(op)->tp_dealloc == native_dealloc;
+}
+
 static PyObject *
 native_repr(PyObject *op)
 {
