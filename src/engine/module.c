@@ -10,6 +10,7 @@
 #include "report/trace.h"
 #include "run.h"
 #include "state.h"
+#include "values/boundedlog.h"
 #include "values/frozendict.h"
 #include "values/result.h"
 
@@ -36,6 +37,9 @@ intern_strings(EngineState *st)
         {&st->str_current_time, "__current_time__"},
         {&st->str_on_value, "on_value"},
         {&st->str_on_error, "on_error"},
+        {&st->str_value, "value"},
+        {&st->str_meta, "meta"},
+        {&st->str_keys, "keys"},
         {&st->str_trace, "__doeff_trace__"},
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
@@ -124,7 +128,7 @@ engine_exec(PyObject *module)
 {
     EngineState *st = PyModule_GetState(module);
     int (*const rooms[])(PyObject *, EngineState *) = {
-        record_room_init,    frozendict_room_init, values_room_init, program_room_init,      combinators_room_init,
+        record_room_init,    frozendict_room_init, values_room_init, boundedlog_room_init, program_room_init,      combinators_room_init, await_room_init,
         kleisli_room_init,   node_room_init,       machine_room_init,      handler_room_init,
         delegate_room_init,  cesk_room_init,       kontinuation_room_init, trace_room_init,
         result_room_init,    presets_room_init,    run_room_init,

@@ -10,6 +10,9 @@
 #include "../program/program.h"
 
 #define ENGINE_FAMILIES(X) \
+    X(cache)               \
+    X(callstack)           \
+    X(graph)               \
     X(reader)              \
     X(state)
 

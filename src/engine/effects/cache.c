@@ -1,0 +1,522 @@
+#include "../values/frozendict.h"
+#include "effects.h"
+#include "rundata.h"
+
+#include <math.h>
+#include <time.h>
+
+/* cache: CacheGet, CachePut, CacheExists and CacheDelete on the run's cache.
+ *
+ * The backing is a dict, handled here, or a storage object of the user's, handled by
+ * doeff._cache_backing. Deadlines of a dict's entries are in a second dict, in epoch seconds. Keys
+ * that cannot be hashed are represented by (marker, serialised bytes). */
+
+/* ---- keys ---- */
+
+/* Is it a scalar that pickles for sure? */
+static int
+is_scalar(PyObject *op)
+{
+    return op == Py_None || PyUnicode_CheckExact(op) || PyLong_CheckExact(op) || PyBool_Check(op)
+           || PyFloat_CheckExact(op) || PyBytes_CheckExact(op) || PyComplex_CheckExact(op);
+}
+
+/* 1 for scalars, and for tuples and FrozenDicts of such down to a depth that keys have in practice. */
+static int
+plainly_serialisable(EngineState *st, PyObject *op, int depth)
+{
+    if (is_scalar(op)) {
+        return 1;
+    }
+    if (depth == 0) {
+        return 0;
+    }
+    if (PyTuple_CheckExact(op)) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(op); i++) {
+            if (!plainly_serialisable(st, PyTuple_GET_ITEM(op, i), depth - 1)) {
+                return 0;
+            }
+        }
+        return 1;
+    }
+    if (Py_IS_TYPE(op, st->FrozenDict_Type)) {
+        Py_ssize_t at = 0;
+        PyObject *key, *value;
+        while (PyDict_Next(op, &at, &key, &value)) {
+            if (!is_scalar(key) || !plainly_serialisable(st, value, depth - 1)) {
+                return 0;
+            }
+        }
+        return 1;
+    }
+    return 0;
+}
+
+static PyObject *
+python_call(const char *module_name, const char *function, PyObject *arg)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *result = module == NULL ? NULL : PyObject_CallMethod(module, function, "(O)", arg);
+    Py_XDECREF(module);
+    return result;
+}
+
+/* key, or what stands for it in a dict (strong). */
+static PyObject *
+hashable_key(PyObject *key)
+{
+    if (PyObject_Hash(key) != -1) {
+        return Py_NewRef(key);
+    }
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return NULL;
+    }
+    PyErr_Clear();
+    return python_call("doeff._cache_backing", "dict_key", key);
+}
+
+/* ---- the clock ---- */
+
+/* Epoch seconds: __current_time__ of the store if that is a datetime, else the wall clock. */
+static int
+cache_now(DoeffContext *cx, double *now)
+{
+    PyObject *set;
+    int found = PyDict_GetItemRef(cx->store, cx->st->str_current_time, &set);
+    if (found < 0) {
+        return -1;
+    }
+    if (found && set != Py_None) {
+        PyObject *seconds = python_call("doeff._cache_backing", "seconds", set);
+        Py_DECREF(set);
+        if (seconds == NULL) {
+            return -1;
+        }
+        int usable = seconds != Py_None;
+        if (usable) {
+            *now = PyFloat_AsDouble(seconds);
+        }
+        Py_DECREF(seconds);
+        if (usable) {
+            return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
+        }
+    }
+    else if (found) {
+        Py_DECREF(set);
+    }
+    struct timespec ts;
+    (void)timespec_get(&ts, TIME_UTC);
+    *now = (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+    return 0;
+}
+
+/* ---- the backing ---- */
+
+typedef struct Backing {
+    PyObject *storage; /* strong; the dict, or the storage object */
+    PyObject *expiry;  /* strong; only with a dict */
+} Backing;
+
+static void
+backing_drop(Backing *b)
+{
+    Py_CLEAR(b->storage);
+    Py_CLEAR(b->expiry);
+}
+
+static int
+backing_open(DoeffContext *cx, Backing *b)
+{
+    b->expiry = NULL;
+    b->storage = Py_XNewRef(run_data_adopt(cx, cx->st->str_cache_storage));
+    if (b->storage == NULL || !PyDict_CheckExact(b->storage)) {
+        return b->storage == NULL ? -1 : 0;
+    }
+    b->expiry = Py_XNewRef(run_data_adopt(cx, cx->st->str_cache_expiry));
+    if (b->expiry == NULL || !PyDict_CheckExact(b->expiry)) {
+        if (b->expiry != NULL) {
+            PyErr_Format(PyExc_TypeError, "__cache_expiry__ in the store must be a dict, got %s",
+                         Py_TYPE(b->expiry)->tp_name);
+        }
+        backing_drop(b);
+        return -1;
+    }
+    return 0;
+}
+
+/* Removes a key that may be absent: 1 if it was there, 0 if not, -1 with an error. */
+static int
+dict_discard(PyObject *dict, PyObject *key)
+{
+    if (PyDict_DelItem(dict, key) == 0) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+        return -1;
+    }
+    int there = PyDict_Contains(dict, key); /* a KeyError of its own, or of a key's __eq__? */
+    return there == 0 ? (PyErr_Clear(), 0) : -1;
+}
+
+/* An entry of the dict after those past their deadline count as absent: 1 and a strong
+ * reference, 0, or -1 with an error. */
+static int
+dict_entry(DoeffContext *cx, Backing *b, PyObject *key, PyObject **value)
+{
+    if (PyDict_GET_SIZE(b->expiry) > 0) {
+        PyObject *deadline;
+        int limited = PyDict_GetItemRef(b->expiry, key, &deadline);
+        if (limited < 0) {
+            return -1;
+        }
+        if (limited) {
+            double until = PyFloat_AsDouble(deadline), now;
+            Py_DECREF(deadline);
+            if ((until == -1.0 && PyErr_Occurred()) || cache_now(cx, &now) < 0) {
+                return -1;
+            }
+            if (now >= until) {
+                *value = NULL;
+                return dict_discard(b->expiry, key) < 0 || dict_discard(b->storage, key) < 0 ? -1 : 0;
+            }
+        }
+    }
+    return PyDict_GetItemRef(b->storage, key, value);
+}
+
+/* What doeff._cache_backing.<function>(storage, key, now, ...) says of a storage object. */
+static PyObject *
+storage_call(DoeffContext *cx, Backing *b, const char *function, PyObject *key, PyObject *value, PyObject *deadline)
+{
+    double now;
+    if (cache_now(cx, &now) < 0) {
+        return NULL;
+    }
+    PyObject *module = PyImport_ImportModule("doeff._cache_backing");
+    PyObject *result = NULL;
+    if (module != NULL && value == NULL) {
+        result = PyObject_CallMethod(module, function, "OOd", b->storage, key, now);
+    }
+    else if (module != NULL) {
+        result = PyObject_CallMethod(module, function, "OOdOO", b->storage, key, now, value, deadline);
+    }
+    Py_XDECREF(module);
+    return result;
+}
+
+/* ---- the effects ---- */
+
+static void
+no_such_key(PyObject *key)
+{
+    PyObject *text = PyUnicode_FromFormat("Cache key not found: %R", key);
+    if (text != NULL) {
+        PyErr_SetObject(PyExc_KeyError, text);
+        Py_DECREF(text);
+    }
+}
+
+static DoeffStep
+get_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    PyObject *key = RECORD_FIELD(effect, 0);
+    PyObject *value = NULL;
+    int found = -1;
+    Backing b;
+    if (backing_open(cx, &b) < 0) {
+        return DOEFF_RAISE;
+    }
+    if (b.expiry != NULL) {
+        PyObject *own = hashable_key(key);
+        if (own != NULL) {
+            found = dict_entry(cx, &b, own, &value);
+            Py_DECREF(own);
+        }
+    }
+    else { /* a tuple around the value, or None */
+        PyObject *answer = storage_call(cx, &b, "get", key, NULL, NULL);
+        if (answer != NULL && PyTuple_Check(answer)) {
+            value = Py_NewRef(PyTuple_GET_ITEM(answer, 0));
+        }
+        found = answer == NULL ? -1 : value != NULL;
+        Py_XDECREF(answer);
+    }
+    backing_drop(&b);
+    if (found > 0) {
+        *out = value;
+        return DOEFF_VALUE;
+    }
+    if (found == 0) {
+        no_such_key(key);
+    }
+    return DOEFF_RAISE;
+}
+
+static DoeffStep
+exists_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    PyObject *key = RECORD_FIELD(effect, 0);
+    Backing b;
+    if (backing_open(cx, &b) < 0) {
+        return DOEFF_RAISE;
+    }
+    *out = NULL;
+    if (b.expiry != NULL) {
+        PyObject *own = hashable_key(key), *value = NULL;
+        int found = own == NULL ? -1 : dict_entry(cx, &b, own, &value);
+        Py_XDECREF(value);
+        Py_XDECREF(own);
+        *out = found < 0 ? NULL : PyBool_FromLong(found);
+    }
+    else {
+        *out = storage_call(cx, &b, "exists", key, NULL, NULL);
+    }
+    backing_drop(&b);
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+}
+
+static DoeffStep
+delete_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    PyObject *key = RECORD_FIELD(effect, 0);
+    Backing b;
+    if (backing_open(cx, &b) < 0) {
+        return DOEFF_RAISE;
+    }
+    *out = NULL;
+    if (b.expiry != NULL) {
+        PyObject *own = hashable_key(key), *value = NULL;
+        int found = own == NULL ? -1 : dict_entry(cx, &b, own, &value);
+        Py_XDECREF(value);
+        if (found > 0 && (dict_discard(b.expiry, own) < 0 || dict_discard(b.storage, own) < 0)) {
+            found = -1;
+        }
+        Py_XDECREF(own);
+        *out = found < 0 ? NULL : PyBool_FromLong(found);
+    }
+    else {
+        *out = storage_call(cx, &b, "delete", key, NULL, NULL);
+    }
+    backing_drop(&b);
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+}
+
+/* When an entry put now expires (a strong float), or None: never. */
+static PyObject *
+deadline_of(DoeffContext *cx, PyObject *policy)
+{
+    if (policy == cx->st->cache_default_policy) {
+        return Py_NewRef(Py_None);
+    }
+    PyObject *ttl = PyObject_GetAttrString(policy, "ttl");
+    if (ttl == NULL || ttl == Py_None) {
+        return ttl;
+    }
+    double seconds = PyFloat_AsDouble(ttl), now;
+    Py_DECREF(ttl);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (!(seconds > 0.0) || isinf(seconds)) {
+        return Py_NewRef(Py_None);
+    }
+    return cache_now(cx, &now) < 0 ? NULL : PyFloat_FromDouble(now + seconds);
+}
+
+static int
+dict_put(Backing *b, PyObject *key, PyObject *value, PyObject *deadline)
+{
+    PyObject *own = hashable_key(key);
+    if (own == NULL) {
+        return -1;
+    }
+    int failed;
+    if (deadline == Py_None) {
+        failed = PyDict_GET_SIZE(b->expiry) > 0 && dict_discard(b->expiry, own) < 0;
+    }
+    else {
+        failed = PyDict_SetItem(b->expiry, own, deadline) < 0;
+    }
+    failed = failed || PyDict_SetItem(b->storage, own, value) < 0;
+    Py_DECREF(own);
+    return failed ? -1 : 0;
+}
+
+static DoeffStep
+put_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    PyObject *key = RECORD_FIELD(effect, 0), *value = RECORD_FIELD(effect, 1);
+    PyObject *deadline = deadline_of(cx, RECORD_FIELD(effect, 2));
+    Backing b;
+    if (deadline == NULL || backing_open(cx, &b) < 0) {
+        Py_XDECREF(deadline);
+        return DOEFF_RAISE;
+    }
+    int failed;
+    if (b.expiry != NULL) {
+        failed = dict_put(&b, key, value, deadline) < 0;
+    }
+    else {
+        PyObject *answer = storage_call(cx, &b, "put", key, value, deadline);
+        failed = answer == NULL;
+        Py_XDECREF(answer);
+    }
+    backing_drop(&b);
+    Py_DECREF(deadline);
+    if (failed) {
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(Py_None);
+    return DOEFF_VALUE;
+}
+
+/* ---- construction ---- */
+
+/* CachePolicy() (borrowed): made when first needed, so that imports stay cheap. */
+static PyObject *
+default_policy(EngineState *st)
+{
+    if (st->cache_default_policy == NULL) {
+        st->cache_default_policy = python_call("doeff._cache_policy", "policy_from", Py_None);
+    }
+    return st->cache_default_policy;
+}
+
+static int
+put_init(EngineState *st, PyObject **f)
+{
+    if (!plainly_serialisable(st, f[0], 8)) {
+        PyObject *checked = python_call("doeff._cache_backing", "check_serialisable", f[0]);
+        if (checked == NULL) {
+            return -1;
+        }
+        Py_DECREF(checked);
+    }
+    if (f[2] == Py_None) {
+        PyObject *policy = default_policy(st);
+        if (policy == NULL) {
+            return -1;
+        }
+        Py_SETREF(f[2], Py_NewRef(policy));
+    }
+    else if (f[2] != st->cache_default_policy) {
+        PyObject *policy = python_call("doeff._cache_policy", "policy_from", f[2]);
+        if (policy == NULL) {
+            return -1;
+        }
+        Py_SETREF(f[2], policy);
+    }
+    return 0;
+}
+
+/* CachePut(key, value, ttl=None, *, lifecycle=None, storage=None, metadata=None, policy=None) */
+static PyObject *
+put_construct(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    RecordInfo *info = (RecordInfo *)self;
+    if (DOEFF_LIKELY(nargs == 2 && kwnames == NULL)) {
+        PyObject *policy = default_policy(info->st);
+        PyObject *all[3] = {args[0], args[1], policy};
+        return policy == NULL ? NULL : record_construct(self, all, 3, NULL);
+    }
+    static const char *const names[] = {"key", "value", "ttl", "lifecycle", "storage", "metadata", "policy"};
+    PyObject *bound[7] = {NULL};
+    if (nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "CachePut() takes at most 3 positional arguments but %zd were given", nargs);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        bound[i] = args[i];
+    }
+    for (Py_ssize_t k = 0; kwnames != NULL && k < PyTuple_GET_SIZE(kwnames); k++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
+        int i = 0;
+        while (i < 7 && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) {
+            i++;
+        }
+        if (i == 7 || bound[i] != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         i == 7 ? "CachePut() got an unexpected keyword argument '%U'"
+                                : "CachePut() got multiple values for argument '%U'",
+                         name);
+            return NULL;
+        }
+        bound[i] = args[nargs + k];
+    }
+    for (int i = 0; i < 2; i++) {
+        if (bound[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "CachePut() missing required argument '%s'", names[i]);
+            return NULL;
+        }
+    }
+    for (int i = 2; i < 7; i++) {
+        bound[i] = bound[i] == NULL ? Py_None : bound[i];
+    }
+    PyObject *module = PyImport_ImportModule("doeff._cache_policy");
+    PyObject *policy = module == NULL ? NULL
+                                      : PyObject_CallMethod(module, "policy_of", "OOOOO", bound[2], bound[3],
+                                                            bound[4], bound[5], bound[6]);
+    Py_XDECREF(module);
+    if (policy == NULL) {
+        return NULL;
+    }
+    PyObject *all[3] = {bound[0], bound[1], policy};
+    PyObject *effect = record_construct(self, all, 3, NULL);
+    Py_DECREF(policy);
+    return effect;
+}
+
+static const RecordSpec get_spec = {
+    .name = "doeff.effects.cache.CacheGetEffect",
+    .doc = "CacheGetEffect(key)\n--\n\nRead an entry of the run's cache.",
+    .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1,
+};
+static const RecordSpec put_spec = {
+    .name = "doeff.effects.cache.CachePutEffect",
+    .doc = "CachePutEffect(key, value, policy=None)\n--\n\nWrite an entry of the run's cache.",
+    .fields = {"key", "value", "policy"}, .required = 2, .effect = 1, .subclassable = 1, .init = put_init,
+};
+static const RecordSpec exists_spec = {
+    .name = "doeff.effects.cache.CacheExistsEffect",
+    .doc = "CacheExistsEffect(key)\n--\n\nAsk whether the run's cache has an entry.",
+    .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1,
+};
+static const RecordSpec delete_spec = {
+    .name = "doeff.effects.cache.CacheDeleteEffect",
+    .doc = "CacheDeleteEffect(key)\n--\n\nRemove an entry of the run's cache.",
+    .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1,
+};
+
+static PyMethodDef get_def = {
+    "CacheGet", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    PyDoc_STR("CacheGet(key)\n--\n\nThe value stored under key in the run's cache; KeyError is raised at the yield if there is "
+              "none or\nits time is over.\n\n>>> page = yield CacheGet((\"page\", 7))\n\nContract: effects, part 3.8.")};
+static PyMethodDef put_def = {
+    "CachePut", (PyCFunction)(void (*)(void))put_construct, EFFECT_FLAGS,
+    PyDoc_STR("CachePut(key, value, ttl=None, *, lifecycle=None, storage=None, metadata=None, policy=None)\n--\n\n"
+              "Store value under key in the run's cache. Gives None.\n\nkey: anything that serialises; the pickler's error is "
+              "raised at once if it does not.\nttl: seconds after which the entry counts as absent; None, zero and less: never.\n"
+              "lifecycle, storage, metadata: hints for custom handlers.\npolicy: a CachePolicy or a mapping of its fields, in "
+              "place of the others (ValueError with both).\n\n>>> yield CachePut(\"token\", token, ttl=60)\n\n"
+              "Contract: effects, part 3.8.")};
+static PyMethodDef exists_def = {
+    "CacheExists", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    PyDoc_STR("CacheExists(key)\n--\n\nWhether the run's cache has an entry under key.\n\n"
+              ">>> known = yield CacheExists(\"token\")\n\nContract: effects, part 3.8.")};
+static PyMethodDef delete_def = {
+    "CacheDelete", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    PyDoc_STR("CacheDelete(key)\n--\n\nRemove the entry under key; gives whether there was one.\n\n"
+              ">>> yield CacheDelete(\"token\")\n\nContract: effects, part 3.8.")};
+
+int
+effects_cache_init(PyObject *module, EngineState *st, NativeHandler *core)
+{
+    st->rec.CacheGet = effect_define(module, st, core, &(EffectDef){&get_spec, &get_def, get_perform});
+    st->rec.CachePut = effect_define(module, st, core, &(EffectDef){&put_spec, &put_def, put_perform});
+    st->rec.CacheExists = effect_define(module, st, core, &(EffectDef){&exists_spec, &exists_def, exists_perform});
+    st->rec.CacheDelete = effect_define(module, st, core, &(EffectDef){&delete_spec, &delete_def, delete_perform});
+    return st->rec.CacheGet == NULL || st->rec.CachePut == NULL || st->rec.CacheExists == NULL
+                   || st->rec.CacheDelete == NULL
+               ? -1
+               : 0;
+}

@@ -1,0 +1,330 @@
+#include "../values/frozendict.h"
+#include "effects.h"
+
+/* graph: Step, Annotate, Snapshot and CaptureGraph on the task's list of nodes.
+ *
+ * A node, {"value": v, "meta": {...}}, never changes once it is in the list: Annotate puts a new
+ * one in its place. The list is changed in place only while nobody but the store holds it, so one
+ * that Get gave, one that the caller passed in and one that a snapshot of the store shares stay as
+ * they are, and appending is cheap.
+ *
+ * cx->captures is the chain of open CaptureGraph scopes of the task, innermost first; each has its
+ * own list, which gets what Step appends to the graph and what Annotate replaces in it. Whatever
+ * the program does to the graph itself, a scope's list holds the nodes that its program added. */
+
+/* f: a FrozenDict of its own in place of what was given. */
+static int
+own_meta(EngineState *st, PyObject **f)
+{
+    PyObject *meta = *f;
+    if (!Py_IS_TYPE(meta, st->FrozenDict_Type)) {
+        PyObject *keys = NULL;
+        if (!PyDict_Check(meta) && PyObject_GetOptionalAttr(meta, st->str_keys, &keys) < 0) {
+            return -1;
+        }
+        if (keys == NULL && !PyDict_Check(meta)) {
+            PyErr_Format(PyExc_TypeError, "meta must be a mapping with str keys, got %s", Py_TYPE(meta)->tp_name);
+            return -1;
+        }
+        Py_XDECREF(keys);
+        meta = frozendict_from(st, meta);
+        if (meta == NULL) {
+            return -1;
+        }
+        Py_SETREF(*f, meta);
+    }
+    Py_ssize_t at = 0;
+    PyObject *key, *value;
+    while (PyDict_Next(meta, &at, &key, &value)) {
+        if (!PyUnicode_Check(key)) {
+            PyErr_Format(PyExc_TypeError, "meta must be a mapping with str keys, got a key that is %s",
+                         Py_TYPE(key)->tp_name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+step_init(EngineState *st, PyObject **f)
+{
+    if (f[1] == Py_None) {
+        Py_SETREF(f[1], Py_NewRef(st->empty_env));
+        return 0;
+    }
+    return own_meta(st, &f[1]);
+}
+
+static int
+annotate_init(EngineState *st, PyObject **f)
+{
+    return own_meta(st, &f[0]);
+}
+
+static int
+capture_init(EngineState *st, PyObject **f)
+{
+    return check_program(st, f[0], "program");
+}
+
+static PyObject *
+node_made(EngineState *st, PyObject *value, PyObject *meta /* stolen, may be NULL */)
+{
+    PyObject *node = meta == NULL ? NULL : PyDict_New();
+    if (node != NULL && (PyDict_SetItem(node, st->str_value, value) < 0 || PyDict_SetItem(node, st->str_meta, meta) < 0)) {
+        Py_CLEAR(node);
+    }
+    Py_XDECREF(meta);
+    return node;
+}
+
+/* The task's graph (strong), or NULL; an error is set unless there is none. */
+static PyObject *
+graph_to_read(DoeffContext *cx)
+{
+    PyObject *graph;
+    if (PyDict_GetItemRef(cx->store, cx->st->str_graph, &graph) > 0 && !PyList_Check(graph)) {
+        PyErr_Format(PyExc_TypeError, "__graph__ in the store must be a list of nodes, got %s",
+                     Py_TYPE(graph)->tp_name);
+        Py_CLEAR(graph);
+    }
+    return graph;
+}
+
+static inline int
+held_elsewhere(PyObject *op, Py_ssize_t known)
+{
+#ifdef Py_GIL_DISABLED
+    (void)op, (void)known;
+    return 1;
+#else
+    return Py_REFCNT(op) > known;
+#endif
+}
+
+/* The same, ready to be changed: no other list than the store's; a new one if there is none. */
+static PyObject *
+graph_to_write(DoeffContext *cx)
+{
+    PyObject *store = context_store(cx);
+    PyObject *graph = store == NULL ? NULL : graph_to_read(cx);
+    if (graph != NULL && PyList_CheckExact(graph) && !held_elsewhere(graph, 2 /* the store and here */)) {
+        return graph;
+    }
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *fresh = graph == NULL ? PyList_New(0) : PyList_GetSlice(graph, 0, PyList_GET_SIZE(graph));
+    Py_XDECREF(graph);
+    if (fresh != NULL && PyDict_SetItem(store, cx->st->str_graph, fresh) < 0) {
+        Py_CLEAR(fresh);
+    }
+    return fresh;
+}
+
+static DoeffStep
+step_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    PyObject *value = RECORD_FIELD(effect, 0);
+    PyObject *node = node_made(cx->st, value, PyDict_Copy(RECORD_FIELD(effect, 1)));
+    PyObject *graph = node == NULL ? NULL : graph_to_write(cx);
+    if (graph == NULL) {
+        Py_XDECREF(node);
+        return DOEFF_RAISE;
+    }
+    int failed = PyList_Append(graph, node) < 0;
+    for (PyObject *open = cx->captures; open != NULL && open != Py_None && !failed; open = PyTuple_GET_ITEM(open, 1)) {
+        failed = PyList_Append(PyTuple_GET_ITEM(open, 0), node) < 0;
+    }
+    Py_DECREF(graph);
+    Py_DECREF(node);
+    if (failed) {
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(value);
+    return DOEFF_VALUE;
+}
+
+static int
+replace_last(PyObject *list, PyObject *node /* borrowed */)
+{
+    return PyList_SetItem(list, PyList_GET_SIZE(list) - 1, Py_NewRef(node));
+}
+
+/* What takes the place of node: the same value, its meta with more laid over (strong). */
+static PyObject *
+node_annotated(EngineState *st, PyObject *node, PyObject *more)
+{
+    PyObject *value = NULL, *meta = NULL, *merged = NULL;
+    if (PyDict_Check(node)) {
+        value = Py_XNewRef(PyDict_GetItemWithError(node, st->str_value));
+        meta = PyErr_Occurred() ? NULL : Py_XNewRef(PyDict_GetItemWithError(node, st->str_meta));
+    }
+    if (value == NULL || meta == NULL || !PyDict_Check(meta)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError,
+                            "the last entry of __graph__ in the store is no node: it must be a dict with "
+                            "\"value\" and \"meta\"");
+        }
+        goto done;
+    }
+    merged = PyDict_Copy(meta);
+    if (merged != NULL && PyDict_Update(merged, more) < 0) {
+        Py_CLEAR(merged);
+    }
+    merged = node_made(st, value, merged);
+done:
+    Py_XDECREF(value);
+    Py_XDECREF(meta);
+    return merged;
+}
+
+static DoeffStep
+annotate_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    PyObject *graph = graph_to_read(cx);
+    if (graph == NULL && PyErr_Occurred()) {
+        return DOEFF_RAISE;
+    }
+    Py_ssize_t n = graph == NULL ? 0 : PyList_GET_SIZE(graph);
+    if (n == 0) {
+        Py_XDECREF(graph);
+        *out = Py_NewRef(Py_None);
+        return DOEFF_VALUE;
+    }
+    PyObject *old = Py_NewRef(PyList_GET_ITEM(graph, n - 1));
+    Py_DECREF(graph);
+    PyObject *node = node_annotated(cx->st, old, RECORD_FIELD(effect, 0));
+    graph = node == NULL ? NULL : graph_to_write(cx);
+    int failed = graph == NULL || replace_last(graph, node) < 0;
+    for (PyObject *open = cx->captures; open != NULL && open != Py_None && !failed; open = PyTuple_GET_ITEM(open, 1)) {
+        PyObject *nodes = PyTuple_GET_ITEM(open, 0);
+        if (PyList_GET_SIZE(nodes) > 0 && PyList_GET_ITEM(nodes, PyList_GET_SIZE(nodes) - 1) == old) {
+            failed = replace_last(nodes, node) < 0;
+        }
+    }
+    Py_DECREF(old);
+    Py_XDECREF(graph);
+    Py_XDECREF(node);
+    if (failed) {
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(Py_None);
+    return DOEFF_VALUE;
+}
+
+static DoeffStep
+snapshot_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
+{
+    PyObject *graph = graph_to_read(cx);
+    if (graph == NULL && PyErr_Occurred()) {
+        return DOEFF_RAISE;
+    }
+    *out = graph == NULL ? PyList_New(0) : PyList_GetSlice(graph, 0, PyList_GET_SIZE(graph));
+    Py_XDECREF(graph);
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+}
+
+/* CaptureGraph: the frame closes its scope. a: the scope's nodes, b: the chain before it or None. */
+
+static void
+capture_close(DoeffContext *cx, DoeffFrame *frame)
+{
+    Py_XSETREF(cx->captures, frame->b == Py_None ? NULL : Py_NewRef(frame->b));
+}
+
+static DoeffStep
+capture_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
+{
+    capture_close(cx, frame);
+    *out = PyTuple_Pack(2, value, frame->a);
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+}
+
+static DoeffStep
+capture_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
+{
+    capture_close(cx, frame);
+    return DOEFF_PASS;
+}
+
+static const DoeffFrameKind capture_frame = {
+    .name = "GraphCaptureFrame",
+    .on_value = capture_value,
+    .on_error = capture_error,
+};
+
+static DoeffStep
+capture_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    if (context_begin(cx) < 0) {
+        return DOEFF_RAISE;
+    }
+    PyObject *before = cx->captures == NULL ? Py_None : cx->captures;
+    PyObject *nodes = PyList_New(0);
+    PyObject *open = nodes == NULL ? NULL : PyTuple_Pack(2, nodes, before);
+    if (open == NULL) {
+        Py_XDECREF(nodes);
+        return DOEFF_RAISE;
+    }
+    if (context_push(cx, &capture_frame, nodes, Py_NewRef(before)) < 0) {
+        Py_DECREF(open);
+        return DOEFF_RAISE;
+    }
+    Py_XSETREF(cx->captures, open);
+    *out = Py_NewRef(RECORD_FIELD(effect, 0));
+    return DOEFF_PROGRAM;
+}
+
+static const RecordSpec step_spec = {
+    .name = "doeff.effects.graph.GraphStepEffect",
+    .doc = "GraphStepEffect(value, meta=None)\n--\n\nAdd a node to the task's graph.",
+    .fields = {"value", "meta"}, .required = 1, .effect = 1, .subclassable = 1, .init = step_init,
+};
+static const RecordSpec annotate_spec = {
+    .name = "doeff.effects.graph.GraphAnnotateEffect",
+    .doc = "GraphAnnotateEffect(meta)\n--\n\nLay meta over that of the last node.",
+    .fields = {"meta"}, .required = 1, .effect = 1, .subclassable = 1, .init = annotate_init,
+};
+static const RecordSpec snapshot_spec = {
+    .name = "doeff.effects.graph.GraphSnapshotEffect",
+    .doc = "GraphSnapshotEffect()\n--\n\nThe list of nodes so far.",
+    .fields = {NULL}, .effect = 1, .subclassable = 1,
+};
+static const RecordSpec capture_spec = {
+    .name = "doeff.effects.graph.GraphCaptureEffect",
+    .doc = "GraphCaptureEffect(program)\n--\n\nRun a program and collect the nodes that it adds.",
+    .fields = {"program"}, .required = 1, .effect = 1, .subclassable = 1, .init = capture_init,
+};
+
+static PyMethodDef step_def = {
+    "Step", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    PyDoc_STR("Step(value, meta=None)\n--\n\nAdd the node {\"value\": value, \"meta\": meta} to the task's graph and give "
+              "value.\n\nmeta: mapping with str keys, copied; TypeError for anything else.\n\n"
+              ">>> total = yield Step(a + b, {\"label\": \"sum\"})\n\nContract: effects, part 3.10.")};
+static PyMethodDef annotate_def = {
+    "Annotate", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    PyDoc_STR("Annotate(meta)\n--\n\nLay meta over that of the graph's last node; nothing happens if there is none. Gives "
+              "None.\n\n>>> yield Annotate({\"rows\": 10})\n\nContract: effects, part 3.10.")};
+static PyMethodDef snapshot_def = {
+    "Snapshot", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    PyDoc_STR("Snapshot()\n--\n\nThe nodes of the task's graph, in a new list that later steps do not change.\n\n"
+              ">>> nodes = yield Snapshot()\n\nContract: effects, part 3.10.")};
+static PyMethodDef capture_def = {
+    "CaptureGraph", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    PyDoc_STR("CaptureGraph(program)\n--\n\nRun program and give (value, nodes): the nodes that it added to the task's "
+              "graph, with their\nannotations. They also stay in the graph; an error passes and keeps them.\n\n"
+              ">>> value, nodes = yield CaptureGraph(pipeline())\n\nContract: effects, part 3.10.")};
+
+int
+effects_graph_init(PyObject *module, EngineState *st, NativeHandler *core)
+{
+    st->rec.GraphStep = effect_define(module, st, core, &(EffectDef){&step_spec, &step_def, step_perform});
+    st->rec.GraphAnnotate = effect_define(module, st, core, &(EffectDef){&annotate_spec, &annotate_def, annotate_perform});
+    st->rec.GraphSnapshot = effect_define(module, st, core, &(EffectDef){&snapshot_spec, &snapshot_def, snapshot_perform});
+    st->rec.GraphCapture = effect_define(module, st, core, &(EffectDef){&capture_spec, &capture_def, capture_perform});
+    return st->rec.GraphStep == NULL || st->rec.GraphAnnotate == NULL || st->rec.GraphSnapshot == NULL
+                   || st->rec.GraphCapture == NULL
+               ? -1
+               : 0;
+}
