@@ -77,14 +77,22 @@ def unhandled(effect: Any, tried: list[str]) -> UnhandledEffectError:
     return UnhandledEffectError(message, effect)
 
 
-def bad_yield(thing: Any) -> InterpreterInvariantError:
-    """The error for a yield of something that is neither an effect nor a program."""
+def bad_yield(thing: Any, awaited: int = 0) -> InterpreterInvariantError:
+    """The error for a yield of something that is neither an effect nor a program.
+
+    awaited: it came out of an async program, where awaitables of an event loop yield to the machine.
+    """
     import types
 
     from ._engine import BoundKleisliProgram, KleisliProgram
 
     hint = "Hint: yield an effect such as Get('key'), or call a @do function and yield the call."
-    if isinstance(thing, (KleisliProgram, BoundKleisliProgram)):
+    if awaited:
+        hint = (
+            "Hint: in an async @do function await effects and programs only; "
+            "write `await Await(x)` for anything else that can be awaited."
+        )
+    elif isinstance(thing, (KleisliProgram, BoundKleisliProgram)):
         hint = f"Hint: call it: yield {thing.__name__}(...)."
     elif isinstance(thing, type):
         hint = f"Hint: call it: yield {thing.__name__}(...)."

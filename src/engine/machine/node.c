@@ -39,13 +39,15 @@ static DoeffStep
 bad_yield(DoeffContext *cx, PyObject *thing, PyObject **Py_UNUSED(out))
 {
     PyObject *module = PyImport_ImportModule("doeff._errors");
-    PyObject *error = module == NULL ? NULL : PyObject_CallMethod(module, "bad_yield", "O", thing);
+    DoeffFiber *fiber = MACHINE_OF(cx)->fiber;
+    DoeffFrame *top = fiber->len > 0 ? &fiber->frames[fiber->len - 1] : NULL;
+    int awaited = top != NULL && top->kind == &return_frame && PyCoro_CheckExact(top->a);
+    PyObject *error = module == NULL ? NULL : PyObject_CallMethod(module, "bad_yield", "Oi", thing, awaited);
     Py_XDECREF(module);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
     }
-    (void)cx;
     return DOEFF_RAISE;
 }
 

@@ -4,21 +4,6 @@
 
 /* ---- running a call ---- */
 
-/* StopIteration out of an ordinary function must not look like the end of a generator. */
-static void
-wrap_stop_iteration(void)
-{
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
-        return;
-    }
-    PyObject *stop = PyErr_GetRaisedException();
-    PyErr_SetString(PyExc_RuntimeError, "generator raised StopIteration");
-    PyObject *error = PyErr_GetRaisedException();
-    PyException_SetCause(error, Py_NewRef(stop));
-    PyException_SetContext(error, stop);
-    PyErr_SetRaisedException(error);
-}
-
 static DoeffStep
 call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t nargsf, PyObject *kwnames,
               PyObject **out)
@@ -28,7 +13,7 @@ call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t 
                            ? ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames)
                            : PyObject_Vectorcall(func, args, nargsf, kwnames);
     if (DOEFF_UNLIKELY(result == NULL)) {
-        wrap_stop_iteration();
+        program_wrap_stop_iteration();
         return DOEFF_RAISE;
     }
     if (DOEFF_UNLIKELY(kleisli->runs_result) && program_check(cx->st, result)) {
@@ -193,6 +178,13 @@ kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyOb
 {
     EngineState *st = cx->st;
     PyObject *args[4] = {NULL, NULL, effect, ctx};
+    while (Py_IS_TYPE(handler, st->KleisliComposed_Type)) { /* h >> f: h's arguments are a handler's, too */
+        KleisliDerived *composed = (KleisliDerived *)handler;
+        if (combinator_push(cx, composed->bind, composed->f) < 0) {
+            return DOEFF_RAISE;
+        }
+        handler = composed->target;
+    }
     if (DOEFF_LIKELY(Py_IS_TYPE(handler, st->Kleisli_Type))) {
         return call_function(cx, (Kleisli *)handler, args + 2, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL, out);
     }
@@ -203,7 +195,7 @@ kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyOb
     }
     PyObject *result = PyObject_Vectorcall(handler, args + 2, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     if (result == NULL) {
-        wrap_stop_iteration();
+        program_wrap_stop_iteration();
         return DOEFF_RAISE;
     }
     if (PyGen_CheckExact(result)) {
@@ -452,6 +444,20 @@ bound_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject 
                     PyVectorcall_NARGS(nargsf), kwnames);
 }
 
+/* The names that annotations written as strings use and the frame applying @do can see: None or a
+ * dict (strong). They are looked up now, so that no frame has to be kept. */
+static PyObject *
+visible_names(EngineState *st, PyObject *func)
+{
+    if (!has_annotations(func, st)) {
+        return Py_NewRef(Py_None);
+    }
+    PyObject *module = PyImport_ImportModule("doeff._annotations");
+    PyObject *names = module == NULL ? NULL : PyObject_CallMethod(module, "visible_names", "O", func);
+    Py_XDECREF(module);
+    return names;
+}
+
 static PyObject *
 kleisli_new(EngineState *st, PyObject *func /* borrowed */, int runs_result)
 {
@@ -461,11 +467,14 @@ kleisli_new(EngineState *st, PyObject *func /* borrowed */, int runs_result)
     }
     PyObject *dict = PyObject_CallMethod(module, "metadata", "O", func);
     Py_DECREF(module);
-    if (dict == NULL) {
+    PyObject *names = dict == NULL ? NULL : visible_names(st, func);
+    if (names == NULL) {
+        Py_XDECREF(dict);
         return NULL;
     }
     Kleisli *kleisli = PyObject_GC_New(Kleisli, st->Kleisli_Type);
     if (kleisli == NULL) {
+        Py_DECREF(names);
         Py_DECREF(dict);
         return NULL;
     }
@@ -473,6 +482,7 @@ kleisli_new(EngineState *st, PyObject *func /* borrowed */, int runs_result)
     kleisli->st = st;
     kleisli->func = Py_NewRef(func);
     kleisli->plan = NULL;
+    kleisli->names = names;
     kleisli->dict = dict;
     kleisli->weakrefs = NULL;
     kleisli->runs_result = runs_result;
@@ -500,7 +510,7 @@ static PyObject *
 do_function(PyObject *module, PyObject *func)
 {
     EngineState *st = PyModule_GetState(module);
-    if (Py_IS_TYPE(func, st->Kleisli_Type)) {
+    if (PyObject_TypeCheck(func, st->Kleisli_Type) || Py_IS_TYPE(func, st->KleisliBound_Type)) {
         return Py_NewRef(func);
     }
     if (PyObject_TypeCheck(func, &PyStaticMethod_Type) || PyObject_TypeCheck(func, &PyClassMethod_Type)) {
@@ -526,6 +536,7 @@ kleisli_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(kleisli->func);
     Py_VISIT(kleisli->plan);
+    Py_VISIT(kleisli->names);
     Py_VISIT(kleisli->dict);
     return 0;
 }
@@ -536,6 +547,7 @@ kleisli_clear(PyObject *op)
     Kleisli *kleisli = (Kleisli *)op;
     Py_CLEAR(kleisli->func);
     Py_CLEAR(kleisli->plan);
+    Py_CLEAR(kleisli->names);
     Py_CLEAR(kleisli->dict);
     return 0;
 }
@@ -570,68 +582,96 @@ kleisli_get(PyObject *self, PyObject *obj, PyObject *Py_UNUSED(owner))
     return (PyObject *)bound;
 }
 
-/* Operations that are not on any hot path live in doeff._kleisli; self comes first. */
+static void derived_dealloc(PyObject *op);
+static void bound_dealloc(PyObject *op);
+static PyObject *derived_partial(PyObject *target, PyObject *args, PyObject *kwargs);
+static PyObject *derived_compose(BindKind bind, PyObject *target, PyObject *f);
+
 static PyObject *
-python_operation(const char *name, PyObject *self, PyObject *args, PyObject *kwargs)
+method_and_then_k(PyObject *self, PyObject *binder)
 {
-    PyObject *module = PyImport_ImportModule("doeff._kleisli");
-    PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, name);
-    Py_XDECREF(module);
-    if (function == NULL) {
-        return NULL;
-    }
-    Py_ssize_t n = PyTuple_GET_SIZE(args);
-    PyObject *all = PyTuple_New(n + 1);
-    PyObject *result = NULL;
-    if (all != NULL) {
-        PyTuple_SET_ITEM(all, 0, Py_NewRef(self));
-        for (Py_ssize_t i = 0; i < n; i++) {
-            PyTuple_SET_ITEM(all, i + 1, Py_NewRef(PyTuple_GET_ITEM(args, i)));
-        }
-        result = PyObject_Call(function, all, kwargs);
-        Py_DECREF(all);
-    }
-    Py_DECREF(function);
-    return result;
+    return derived_compose(BIND_FLAT_MAP, self, binder);
 }
 
-#define PYTHON_METHOD(name)                                              \
-    static PyObject *method_##name(PyObject *self, PyObject *args, PyObject *kwargs) \
-    {                                                                    \
-        return python_operation(#name, self, args, kwargs);              \
-    }
-PYTHON_METHOD(partial)
-PYTHON_METHOD(and_then_k)
-PYTHON_METHOD(fmap)
+static PyObject *
+method_fmap(PyObject *self, PyObject *f)
+{
+    return derived_compose(BIND_MAP, self, f);
+}
+
+/* Operations that are not on any hot path live in doeff._kleisli. */
+static PyObject *
+python_operation(const char *name, PyObject *self)
+{
+    PyObject *module = PyImport_ImportModule("doeff._kleisli");
+    PyObject *result = module == NULL ? NULL : PyObject_CallMethod(module, name, "O", self);
+    Py_XDECREF(module);
+    return result;
+}
 
 static PyObject *
 method_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *none = PyTuple_New(0);
-    PyObject *result = none == NULL ? NULL : python_operation("reduce", self, none, NULL);
-    Py_XDECREF(none);
-    return result;
+    return python_operation("reduce", self);
+}
+
+/* Whatever this room makes of functions, for operands of which nothing is known: a foreign type has
+ * no module of ours to ask, and each of our types has its own dealloc or a base's. */
+static int
+is_kleisli(PyObject *op)
+{
+    destructor dealloc = Py_TYPE(op)->tp_dealloc;
+    return dealloc == kleisli_dealloc || dealloc == derived_dealloc || dealloc == bound_dealloc;
 }
 
 static PyObject *
-binary(const char *name, PyObject *left, PyObject *right)
+compose_operands(BindKind bind, PyObject *left, PyObject *right)
 {
-    PyObject *module = PyImport_ImportModule("doeff._kleisli");
-    PyObject *result = module == NULL ? NULL : PyObject_CallMethod(module, name, "OO", left, right);
-    Py_XDECREF(module);
-    return result;
+    if (is_kleisli(left)) {
+        return derived_compose(bind, left, right);
+    }
+    /* From 3.13 on, classmethod binds by a plain method object. */
+    if (PyMethod_Check(left) && is_kleisli(PyMethod_GET_FUNCTION(left))) {
+        PyObject *function = PyMethod_GET_FUNCTION(left);
+        PyObject *bound = Py_TYPE(function)->tp_descr_get == NULL
+                              ? Py_NewRef(left)
+                              : Py_TYPE(function)->tp_descr_get(function, PyMethod_GET_SELF(left), NULL);
+        PyObject *composed = bound == NULL ? NULL : derived_compose(bind, bound, right);
+        Py_XDECREF(bound);
+        return composed;
+    }
+    Py_RETURN_NOTIMPLEMENTED;
 }
 
 static PyObject *
 kleisli_rshift(PyObject *left, PyObject *right)
 {
-    return binary("rshift", left, right);
+    return compose_operands(BIND_FLAT_MAP, left, right);
 }
 
 static PyObject *
 kleisli_lshift(PyObject *left, PyObject *right)
 {
-    return binary("lshift", left, right);
+    return compose_operands(BIND_MAP, left, right);
+}
+
+/* What is worked out when somebody asks. */
+static PyObject *
+kleisli_getattro(PyObject *self, PyObject *name)
+{
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError) || !PyUnicode_Check(name)) {
+        return value;
+    }
+    if (PyUnicode_CompareWithASCIIString(name, "__signature__") == 0) {
+        PyErr_Clear();
+        return python_operation("signature", self);
+    }
+    if (PyUnicode_CompareWithASCIIString(name, "__annotations__") == 0) {
+        PyErr_Clear();
+        return PyObject_GetAttr(((Kleisli *)self)->func, name);
+    }
+    return NULL;
 }
 
 static PyObject *
@@ -641,7 +681,7 @@ kleisli_repr(PyObject *self)
     if (name == NULL) {
         return NULL;
     }
-    PyObject *text = PyUnicode_FromFormat("<KleisliProgram %S>", name);
+    PyObject *text = PyUnicode_FromFormat("<%s %S>", strrchr(Py_TYPE(self)->tp_name, '.') + 1, name);
     Py_DECREF(name);
     return text;
 }
@@ -653,11 +693,11 @@ class_getitem(PyObject *cls, PyObject *item)
 }
 
 static PyMethodDef kleisli_methods[] = {
-    {"partial", (PyCFunction)(void (*)(void))method_partial, METH_VARARGS | METH_KEYWORDS,
+    {"partial", (PyCFunction)(void (*)(void))derived_partial, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("partial(*args, **kwargs)\n--\n\nThe same function with these arguments bound in front; keywords given at the call win.")},
-    {"and_then_k", (PyCFunction)(void (*)(void))method_and_then_k, METH_VARARGS | METH_KEYWORDS,
+    {"and_then_k", method_and_then_k, METH_O,
      PyDoc_STR("and_then_k(binder)\n--\n\nx -> self(x).flat_map(binder); also written self >> binder.")},
-    {"fmap", (PyCFunction)(void (*)(void))method_fmap, METH_VARARGS | METH_KEYWORDS,
+    {"fmap", method_fmap, METH_O,
      PyDoc_STR("fmap(f)\n--\n\nx -> self(x).map(f); also written self << f.")},
     {"__reduce__", method_reduce, METH_NOARGS, NULL},
     {"__class_getitem__", class_getitem, METH_O | METH_CLASS, NULL},
@@ -669,6 +709,7 @@ static PyMemberDef kleisli_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(Kleisli, dict), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(Kleisli, weakrefs), READONLY, NULL},
     {"func", T_OBJECT_EX, offsetof(Kleisli, func), READONLY, NULL},
+    {"_names", T_OBJECT, offsetof(Kleisli, names), READONLY, NULL},
     {NULL},
 };
 
@@ -684,6 +725,7 @@ static PyType_Slot kleisli_slots[] = {
     {Py_tp_clear, kleisli_clear},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_descr_get, kleisli_get},
+    {Py_tp_getattro, kleisli_getattro},
     {Py_tp_repr, kleisli_repr},
     {Py_tp_methods, kleisli_methods},
     {Py_tp_members, kleisli_members},
@@ -697,7 +739,7 @@ static PyType_Slot kleisli_slots[] = {
 static PyType_Spec kleisli_spec = {
     .name = "doeff.kleisli.KleisliProgram",
     .basicsize = sizeof(Kleisli),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL,
     .slots = kleisli_slots,
 };
 
@@ -733,14 +775,19 @@ bound_dealloc(PyObject *op)
 static PyObject *
 bound_getattro(PyObject *op, PyObject *name)
 {
+    PyObject *kleisli = ((KleisliBound *)op)->kleisli;
+    if (PyUnicode_Check(name)
+        && (PyUnicode_CompareWithASCIIString(name, "__doc__") == 0
+            || PyUnicode_CompareWithASCIIString(name, "__module__") == 0)) {
+        return PyObject_GetAttr(kleisli, name); /* not those of our type */
+    }
     PyObject *value = PyObject_GenericGetAttr(op, name);
     if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
         return value;
     }
     PyErr_Clear();
-    PyObject *kleisli = ((KleisliBound *)op)->kleisli;
     if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__signature__") == 0) {
-        return binary("bound_signature", kleisli, op);
+        return python_operation("signature", op);
     }
     return PyObject_GetAttr(kleisli, name);
 }
@@ -750,8 +797,9 @@ bound_repr(PyObject *op)
 {
     PyObject *name = PyObject_GetAttrString(((KleisliBound *)op)->kleisli, "__qualname__");
     PyObject *text = name == NULL ? NULL
-                                  : PyUnicode_FromFormat("<bound KleisliProgram %S of %R>", name,
-                                                         ((KleisliBound *)op)->self);
+                                  : PyUnicode_FromFormat("<bound KleisliProgram %S of %s object at %p>", name,
+                                                         Py_TYPE(((KleisliBound *)op)->self)->tp_name,
+                                                         (void *)((KleisliBound *)op)->self);
     Py_XDECREF(name);
     return text;
 }
@@ -782,9 +830,9 @@ static PyMemberDef bound_members[] = {
 };
 
 static PyMethodDef bound_methods[] = {
-    {"partial", (PyCFunction)(void (*)(void))method_partial, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"and_then_k", (PyCFunction)(void (*)(void))method_and_then_k, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"fmap", (PyCFunction)(void (*)(void))method_fmap, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"partial", (PyCFunction)(void (*)(void))derived_partial, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"and_then_k", method_and_then_k, METH_O, NULL},
+    {"fmap", method_fmap, METH_O, NULL},
     {"__reduce__", method_reduce, METH_NOARGS, NULL},
     {NULL},
 };
@@ -813,6 +861,297 @@ static PyType_Spec bound_spec = {
     .slots = bound_slots,
 };
 
+/* ---- partial application and composition ---- */
+
+static int
+derived_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    KleisliDerived *self = (KleisliDerived *)op;
+    Py_VISIT(self->target);
+    Py_VISIT(self->args);
+    Py_VISIT(self->kwargs);
+    Py_VISIT(self->f);
+    return kleisli_traverse(op, visit, arg);
+}
+
+static int
+derived_clear(PyObject *op)
+{
+    KleisliDerived *self = (KleisliDerived *)op;
+    Py_CLEAR(self->target);
+    Py_CLEAR(self->args);
+    Py_CLEAR(self->kwargs);
+    Py_CLEAR(self->f);
+    return kleisli_clear(op);
+}
+
+static void
+derived_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_TRASHCAN_BEGIN(op, derived_dealloc); /* k >> f >> f ... in a loop */
+    if (((Kleisli *)op)->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    (void)derived_clear(op);
+    tp->tp_free(op);
+    Py_DECREF(tp);
+    Py_TRASHCAN_END;
+}
+
+static KleisliDerived *
+derived_new(PyTypeObject *type, PyObject *target /* borrowed */, vectorcallfunc vectorcall)
+{
+    PyObject *kleisli =
+        Py_TYPE(target)->tp_dealloc == bound_dealloc ? ((KleisliBound *)target)->kleisli : target;
+    PyObject *dict = PyDict_Copy(((Kleisli *)kleisli)->dict);
+    if (dict == NULL) {
+        return NULL;
+    }
+    KleisliDerived *self = PyObject_GC_New(KleisliDerived, type);
+    if (self == NULL) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    self->base.vectorcall = vectorcall;
+    self->base.func = Py_NewRef(((Kleisli *)kleisli)->func);
+    self->base.plan = NULL;
+    self->base.names = NULL;
+    self->base.dict = dict;
+    self->base.weakrefs = NULL;
+    self->base.runs_result = 0;
+    self->target = Py_NewRef(target);
+    self->args = self->kwargs = self->f = NULL;
+    self->bind = BIND_MAP;
+    return self;
+}
+
+static PyObject *
+partial_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    KleisliDerived *self = (KleisliDerived *)op;
+    Py_ssize_t given = PyVectorcall_NARGS(nargsf);
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    Py_ssize_t bound = PyTuple_GET_SIZE(self->args);
+    PyObject *small[8];
+    PyObject **all = bound + given + nkw <= 8 ? small : PyMem_New(PyObject *, (size_t)(bound + given + nkw));
+    if (all == NULL) {
+        return PyErr_NoMemory();
+    }
+    for (Py_ssize_t i = 0; i < bound; i++) {
+        all[i] = PyTuple_GET_ITEM(self->args, i);
+    }
+    for (Py_ssize_t i = 0; i < given + nkw; i++) {
+        all[bound + i] = args[i];
+    }
+    PyObject *call = NULL;
+    if (Py_EnterRecursiveCall(" in a partially applied program") < 0) {
+        goto done;
+    }
+    if (PyDict_GET_SIZE(self->kwargs) == 0) {
+        call = PyObject_Vectorcall(self->target, all, (size_t)(bound + given), kwnames);
+    }
+    else {
+        PyObject *kwargs = PyDict_Copy(self->kwargs);
+        int failed = kwargs == NULL;
+        for (Py_ssize_t i = 0; !failed && i < nkw; i++) { /* those of the call win */
+            failed = PyDict_SetItem(kwargs, PyTuple_GET_ITEM(kwnames, i), args[given + i]) < 0;
+        }
+        if (!failed) {
+            call = PyObject_VectorcallDict(self->target, all, (size_t)(bound + given), kwargs);
+        }
+        Py_XDECREF(kwargs);
+    }
+    Py_LeaveRecursiveCall();
+done:
+    if (all != small) {
+        PyMem_Free(all);
+    }
+    return call;
+}
+
+static PyObject *
+derived_partial(PyObject *target, PyObject *args, PyObject *kwargs)
+{
+    EngineState *st = engine_state_of(Py_TYPE(target));
+    PyObject *bound = NULL;
+    PyObject *keywords = NULL;
+    if (Py_IS_TYPE(target, st->KleisliPartial_Type)) { /* one level is enough */
+        KleisliDerived *inner = (KleisliDerived *)target;
+        bound = PySequence_Concat(inner->args, args);
+        keywords = PyDict_Copy(inner->kwargs);
+        target = inner->target;
+    }
+    else {
+        bound = Py_NewRef(args);
+        keywords = PyDict_New();
+    }
+    KleisliDerived *self = NULL;
+    if (bound != NULL && keywords != NULL && (kwargs == NULL || PyDict_Update(keywords, kwargs) == 0)) {
+        self = derived_new(st->KleisliPartial_Type, target, partial_vectorcall);
+    }
+    if (self == NULL) {
+        Py_XDECREF(bound);
+        Py_XDECREF(keywords);
+        return NULL;
+    }
+    self->args = bound;
+    self->kwargs = keywords;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+/* The functions of a long k >> f >> g ... are applied in a loop, innermost first. */
+static PyObject *
+composed_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    EngineState *st = engine_state_of(type);
+    Py_ssize_t n = 0;
+    PyObject *root = op;
+    for (; Py_IS_TYPE(root, type); root = ((KleisliDerived *)root)->target) {
+        n++;
+    }
+    KleisliDerived *one;
+    KleisliDerived **links = n == 1 ? &one : PyMem_New(KleisliDerived *, (size_t)n);
+    if (links == NULL) {
+        return PyErr_NoMemory();
+    }
+    root = op;
+    for (Py_ssize_t i = n - 1; i >= 0; i--) {
+        links[i] = (KleisliDerived *)root;
+        root = links[i]->target;
+    }
+    PyObject *program = PyObject_Vectorcall(root, args, nargsf, kwnames);
+    for (Py_ssize_t i = 0; program != NULL && i < n; i++) {
+        Py_SETREF(program, combinator_bind(st, links[i]->bind, program, links[i]->f));
+    }
+    if (links != &one) {
+        PyMem_Free(links);
+    }
+    return program;
+}
+
+static PyObject *
+derived_compose(BindKind bind, PyObject *target, PyObject *f)
+{
+    if (!PyCallable_Check(f)) {
+        PyErr_Format(PyExc_TypeError, "%s must be callable, got %s", bind == BIND_MAP ? "mapper" : "binder",
+                     Py_TYPE(f)->tp_name);
+        return NULL;
+    }
+    EngineState *st = engine_state_of(Py_TYPE(target));
+    KleisliDerived *self = derived_new(st->KleisliComposed_Type, target, composed_vectorcall);
+    if (self != NULL) {
+        self->f = Py_NewRef(f);
+        self->bind = bind;
+        PyObject_GC_Track(self);
+    }
+    return (PyObject *)self;
+}
+
+/* As functools.partial: an attribute of a class that is partially applied does not bind. */
+static PyObject *
+partial_get(PyObject *self, PyObject *Py_UNUSED(obj), PyObject *Py_UNUSED(owner))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *
+composed_get(PyObject *op, PyObject *obj, PyObject *owner)
+{
+    KleisliDerived *self = (KleisliDerived *)op;
+    descrgetfunc get = Py_TYPE(self->target)->tp_descr_get;
+    if (obj == NULL || obj == Py_None || get == NULL) {
+        return Py_NewRef(op);
+    }
+    if (Py_EnterRecursiveCall(" in a composed program") < 0) {
+        return NULL;
+    }
+    PyObject *target = get(self->target, obj, owner);
+    Py_LeaveRecursiveCall();
+    PyObject *bound = target == NULL ? NULL : derived_compose(self->bind, target, self->f);
+    Py_XDECREF(target);
+    return bound;
+}
+
+static PyObject *
+derived_keywords(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyDict_Copy(((KleisliDerived *)op)->kwargs);
+}
+
+static PyObject *
+composed_method(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(((KleisliDerived *)op)->bind == BIND_MAP ? "fmap" : "and_then_k");
+}
+
+static PyMemberDef partial_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Kleisli, vectorcall), READONLY, NULL},
+    {"target", T_OBJECT_EX, offsetof(KleisliDerived, target), READONLY, NULL},
+    {"args", T_OBJECT_EX, offsetof(KleisliDerived, args), READONLY, NULL},
+    {NULL},
+};
+
+static PyGetSetDef partial_getset[] = {
+    {"keywords", derived_keywords, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot partial_slots[] = {
+    {Py_tp_dealloc, derived_dealloc},
+    {Py_tp_traverse, derived_traverse},
+    {Py_tp_clear, derived_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, partial_get},
+    {Py_tp_members, partial_members},
+    {Py_tp_getset, partial_getset},
+    {Py_tp_doc, (void *)PyDoc_STR("A @do function with some of its arguments given: what k.partial(...) makes.")},
+    {0, NULL},
+};
+
+static PyType_Spec partial_spec = {
+    .name = "doeff.kleisli.PartiallyAppliedKleisliProgram",
+    .basicsize = sizeof(KleisliDerived),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = partial_slots,
+};
+
+static PyMemberDef composed_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Kleisli, vectorcall), READONLY, NULL},
+    {"target", T_OBJECT_EX, offsetof(KleisliDerived, target), READONLY, NULL},
+    {"f", T_OBJECT_EX, offsetof(KleisliDerived, f), READONLY, NULL},
+    {NULL},
+};
+
+static PyGetSetDef composed_getset[] = {
+    {"method", composed_method, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot composed_slots[] = {
+    {Py_tp_dealloc, derived_dealloc},
+    {Py_tp_traverse, derived_traverse},
+    {Py_tp_clear, derived_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, composed_get},
+    {Py_tp_members, composed_members},
+    {Py_tp_getset, composed_getset},
+    {Py_tp_doc, (void *)PyDoc_STR("A @do function followed by another function: what k >> f and k << f make.")},
+    {0, NULL},
+};
+
+static PyType_Spec composed_spec = {
+    .name = "doeff.kleisli.ComposedKleisliProgram",
+    .basicsize = sizeof(KleisliDerived),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_VECTORCALL
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = composed_slots,
+};
+
 static PyMethodDef module_functions[] = {
     {"do", do_function, METH_O,
      PyDoc_STR("do(function)\n--\n\nMake a function whose calls are programs.\n\n"
@@ -831,6 +1170,15 @@ kleisli_room_init(PyObject *module, EngineState *st)
     st->Kleisli_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &kleisli_spec, NULL);
     st->KleisliBound_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &bound_spec, NULL);
     if (st->KleisliCall_Type == NULL || st->Kleisli_Type == NULL || st->KleisliBound_Type == NULL) {
+        return -1;
+    }
+    PyObject *base = (PyObject *)st->Kleisli_Type;
+    st->KleisliPartial_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &partial_spec, base);
+    st->KleisliComposed_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &composed_spec, base);
+    st->Kleisli_Type->tp_flags &= ~Py_TPFLAGS_BASETYPE; /* these two only: our functions ask the type for its module */
+    if (st->KleisliPartial_Type == NULL || st->KleisliComposed_Type == NULL
+        || PyModule_AddType(module, st->KleisliPartial_Type) < 0
+        || PyModule_AddType(module, st->KleisliComposed_Type) < 0) {
         return -1;
     }
     if (PyModule_AddType(module, st->KleisliCall_Type) < 0 || PyModule_AddType(module, st->Kleisli_Type) < 0

@@ -11,7 +11,7 @@
 #ifndef DOEFF_KLEISLI_H
 #define DOEFF_KLEISLI_H
 
-#include "program.h"
+#include "combinators.h"
 
 typedef struct Kleisli {
     PyObject_HEAD
@@ -20,6 +20,7 @@ typedef struct Kleisli {
     PyObject *func;    /* the user's function; strong */
     PyObject *plan;    /* NULL: not worked out; None: every program argument is evaluated; else what
                           doeff._annotations.plan made of the annotations */
+    PyObject *names;   /* dict of names visible where @do was applied that its annotations use; or NULL */
     PyObject *dict;    /* __name__, __doc__ ... and what users add */
     PyObject *weakrefs;
     int runs_result;   /* KleisliProgram(func): a program that func returns is run */
@@ -31,6 +32,16 @@ typedef struct KleisliBound {
     PyObject *kleisli; /* strong */
     PyObject *self;    /* strong */
 } KleisliBound;
+
+/* k.partial(...), and k >> f, k << f: calling one makes a program of what calling target gives. */
+typedef struct KleisliDerived {
+    Kleisli base;      /* func and metadata of the innermost target; its plan is not used */
+    PyObject *target;  /* anything of this room that can be called; strong */
+    PyObject *args;    /* partial: tuple; strong */
+    PyObject *kwargs;  /* partial: dict, never shown; strong */
+    PyObject *f;       /* composed: strong */
+    BindKind bind;     /* composed: what f is to the program */
+} KleisliDerived;
 
 typedef struct KleisliCall {
     PyObject_VAR_HEAD          /* ob_size: all arguments, keywords included */

@@ -89,6 +89,20 @@ machine_program_fn(EngineState *st, PyTypeObject *type)
     return PyType_IsSubtype(type, st->Program_Type) ? object_start : NULL;
 }
 
+void
+program_wrap_stop_iteration(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return;
+    }
+    PyObject *stop = PyErr_GetRaisedException();
+    PyErr_SetString(PyExc_RuntimeError, "generator raised StopIteration");
+    PyObject *error = PyErr_GetRaisedException();
+    PyException_SetCause(error, Py_NewRef(stop));
+    PyException_SetContext(error, stop);
+    PyErr_SetRaisedException(error);
+}
+
 PyObject *
 program_describe_resume(PyObject *generator, PyObject *kleisli)
 {
@@ -195,7 +209,6 @@ class_getitem(PyObject *cls, PyObject *item)
     return Py_GenericAlias(cls, item);
 }
 
-/* An effect awaited in an async program performs itself, as `yield effect` does. */
 static PyType_Slot program_slots[] = {
     {Py_tp_new, program_new},
     {Py_tp_getattro, program_getattro},
@@ -204,6 +217,7 @@ static PyType_Slot program_slots[] = {
     {Py_sq_contains, program_contains},
     {Py_mp_subscript, program_project_item},
     {Py_tp_call, program_project_call},
+    {Py_am_await, program_await},
     {Py_tp_methods, program_methods},
     {Py_tp_doc, (void *)PyDoc_STR("Base class of every program: effects, calls of @do functions, combinators.")},
     {0, NULL},

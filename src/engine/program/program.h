@@ -42,6 +42,9 @@ program_outcome(DoeffContext *cx, PyObject *result /* stolen */, PyObject *kleis
     return DOEFF_VALUE;
 }
 
+/* StopIteration out of a function that the machine called must not look like the end of a
+ * generator: if that is what is set, RuntimeError with it as its cause is set in its place. */
+void program_wrap_stop_iteration(void);
 PyObject *program_describe_resume(PyObject *generator, PyObject *kleisli);
 int program_room_init(PyObject *module, EngineState *st);
 
@@ -52,5 +55,9 @@ PyObject *program_project_attr(EngineState *st, PyObject *program, PyObject *nam
 PyObject *program_project_item(PyObject *program, PyObject *key);
 PyObject *program_project_call(PyObject *program, PyObject *args, PyObject *kwargs);
 int combinators_room_init(PyObject *module, EngineState *st);
+
+/* await.c: am_await of every program. */
+PyObject *program_await(PyObject *program);
+int await_room_init(PyObject *module, EngineState *st);
 
 #endif
