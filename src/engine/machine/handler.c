@@ -136,23 +136,25 @@ ctx_dealloc(PyObject *op)
     Py_DECREF(tp);
 }
 
-/* ---- a Python handler gets an effect ---- */
+/* ---- a handler gets an effect ---- */
 
-DoeffStep
-python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
+/* Captures the chain up to the handler in charge. What runs next is its body, above a frame of
+ * this kind. The context is strong. */
+static DoeffHandlerContext *
+enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     HandlerNode *node = m->at;
     DoeffHandlerContext *inner = cx->forwarder;
     DoeffHandlerContext *ctx = ctx_new(cx->st);
     if (ctx == NULL) {
-        return DOEFF_RAISE;
+        return NULL;
     }
     DoeffFiber *owner = owner_of(m, node);
     DoeffFiber *outside = outside_of(m, owner, node);
     if (outside == NULL) {
         Py_DECREF(ctx);
-        return DOEFF_RAISE;
+        return NULL;
     }
     ctx->machine = (DoeffMachine *)Py_NewRef(m);
     ctx->node = (HandlerNode *)Py_NewRef(node);
@@ -168,12 +170,23 @@ python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
     owner->parent = NULL;
     m->fiber = outside;
     ctx->outer_body = outside->handling;
-    if (fiber_push(outside, &handler_result_frame, Py_NewRef((PyObject *)ctx), NULL) < 0) {
+    if (fiber_push(outside, kind, Py_NewRef((PyObject *)ctx), NULL) < 0) {
         link_chain(m, ctx);
         Py_DECREF(ctx);
-        return DOEFF_RAISE;
+        return NULL;
     }
     outside->handling = ctx;
+    return ctx;
+}
+
+DoeffStep
+python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    HandlerNode *node = MACHINE_OF(cx)->at;
+    DoeffHandlerContext *ctx = enter_body(cx, effect, &handler_result_frame);
+    if (ctx == NULL) {
+        return DOEFF_RAISE;
+    }
     DoeffStep step = kleisli_call_handler(cx, node->handler, effect, (PyObject *)ctx, out);
     if (step == DOEFF_RAISE) {
         /* The loop would raise at the current top, which is the result frame: just where
@@ -181,6 +194,19 @@ python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
     }
     Py_DECREF(ctx);
     return step;
+}
+
+DoeffStep
+handler_replace(DoeffContext *cx, PyObject *effect, PyObject *program, PyObject **out)
+{
+    DoeffHandlerContext *ctx = enter_body(cx, effect, &replacement_frame);
+    if (ctx == NULL) {
+        Py_DECREF(program);
+        return DOEFF_RAISE;
+    }
+    Py_DECREF(ctx);
+    *out = program;
+    return DOEFF_PROGRAM;
 }
 
 /* ---- what the handler's result means ---- */
@@ -391,6 +417,22 @@ describe_result(const DoeffFrame *frame)
 const DoeffFrameKind handler_result_frame = {
     .name = "HandlerResultFrame",
     .on_value = result_value,
+    .on_error = result_error,
+    .describe = describe_result,
+};
+
+/* Whatever the program gives is the effect's value, even if it looks like a handler's result. */
+static DoeffStep
+replacement_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
+{
+    DoeffHandlerContext *ctx = body_ended(cx, frame);
+    *out = Py_NewRef(value);
+    return resume_origin(cx, ctx);
+}
+
+const DoeffFrameKind replacement_frame = {
+    .name = "ReplacementFrame",
+    .on_value = replacement_value,
     .on_error = result_error,
     .describe = describe_result,
 };

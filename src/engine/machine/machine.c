@@ -421,10 +421,8 @@ perform:
             node = m->at->parent;
             Py_SETREF(yielded, answer);
             forwarder = NULL;
-            if (!PyType_IsSubtype(Py_TYPE(yielded), st->Effect_Type)) {
-                if (mask(m, m->at) < 0) {
-                    goto perform_failed;
-                }
+            if (mask(m, m->at) < 0) { /* an effect may carry a program, which runs outside too */
+                goto perform_failed;
             }
             goto perform;
         default:
@@ -539,6 +537,7 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->at = NULL;
     m->trace = NULL;
     m->run_data = NULL;
+    m->evaluating = NULL;
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
@@ -559,8 +558,10 @@ machine_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(m->cx.env);
     Py_VISIT(m->cx.store);
     Py_VISIT(m->cx.captures);
+    Py_VISIT(m->cx.listening);
     Py_VISIT(m->trace);
     Py_VISIT(m->run_data);
+    Py_VISIT(m->evaluating);
     for (int i = 0; i < m->orphans_len; i++) {
         int failed = fiber_traverse(m->orphans[i * 2], visit, arg);
         if (failed) {
@@ -585,8 +586,10 @@ machine_clear(PyObject *op)
     Py_CLEAR(m->cx.env);
     Py_CLEAR(m->cx.store);
     Py_CLEAR(m->cx.captures);
+    Py_CLEAR(m->cx.listening);
     Py_CLEAR(m->trace);
     Py_CLEAR(m->run_data);
+    Py_CLEAR(m->evaluating);
     return 0;
 }
 

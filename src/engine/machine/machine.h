@@ -126,6 +126,7 @@ struct DoeffMachine {
     HandlerNode *at;                /* node in charge of the effect being dispatched */
     PyObject *trace;                /* DoeffTrace of the error in flight, or NULL */
     PyObject *run_data;             /* dict of what all tasks share (effects/rundata.h), or NULL; strong */
+    PyObject *evaluating;           /* id of a program to how often an Ask is running it, or NULL; strong */
     DoeffFiber **orphans;           /* captured chains nobody can resume any more: top, bottom, top, ... */
     int orphans_len, orphans_cap;   /* pairs */
     unsigned long thread;           /* who drives it; 0: nobody */
@@ -219,6 +220,7 @@ int context_install(DoeffContext *cx, PyObject *handler);
 
 extern const DoeffFrameKind return_frame;         /* a: generator, b: KleisliProgram or NULL */
 extern const DoeffFrameKind handler_result_frame; /* a: HandlerContext */
+extern const DoeffFrameKind replacement_frame;    /* a: HandlerContext */
 extern const DoeffFrameKind forward_frame;        /* a: HandlerContext of the forwarder, b: its env */
 extern const DoeffFrameKind abandon_frame;        /* a: value to go on with, b: error to go on with */
 extern const DoeffFrameKind object_frame;         /* a: an object with on_value and on_error */
@@ -250,6 +252,9 @@ struct DoeffHandlerContext {
 
 /* The effect function of every Python handler: capture, call, run the body. */
 DoeffStep python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out);
+/* For the effect function of a native handler: program (stolen) is run in place of effect, outside
+ * the handler, as a handler's body: yielding the effect again forwards it, its origin unchanged. */
+DoeffStep handler_replace(DoeffContext *cx, PyObject *effect, PyObject *program, PyObject **out);
 int handler_room_init(PyObject *module, EngineState *st);
 
 #endif
