@@ -10,11 +10,16 @@
 #include "../program/program.h"
 
 #define ENGINE_FAMILIES(X) \
+    X(atomic)              \
     X(cache)               \
     X(callstack)           \
+    X(control)             \
     X(graph)               \
+    X(io)                  \
     X(reader)              \
-    X(state)
+    X(state)               \
+    X(time)                \
+    X(writer)
 
 #define EFFECT_FAMILY_DECLARE(name) int effects_##name##_init(PyObject *module, EngineState *st, NativeHandler *core);
 ENGINE_FAMILIES(EFFECT_FAMILY_DECLARE)

@@ -101,6 +101,20 @@ compat_plainly_unannotated(PyObject *func)
 #endif
 }
 
+/* 1 if the reference in the caller's own container is the only one there is; 0 if it may not be. */
+static inline int
+compat_only_reference(PyObject *op)
+{
+#ifndef Py_GIL_DISABLED
+    return Py_REFCNT(op) == 1;
+#elif PY_VERSION_HEX >= 0x030E0000
+    return PyUnstable_Object_IsUniquelyReferenced(op);
+#else
+    (void)op;
+    return 0;
+#endif
+}
+
 #if defined(__GNUC__) || defined(__clang__)
 #define DOEFF_LIKELY(x) __builtin_expect(!!(x), 1)
 #define DOEFF_UNLIKELY(x) __builtin_expect(!!(x), 0)
