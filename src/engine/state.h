@@ -36,6 +36,7 @@
     X(PyTypeObject, KleisliComposed_Type)                            \
     X(PyTypeObject, Awaiting_Type)                                   \
     X(PyTypeObject, Delegate_Type)                                   \
+    X(PyTypeObject, Resumption_Type)                                 \
     /* machine */                                                    \
     X(PyTypeObject, Machine_Type)                                    \
     X(PyTypeObject, HandlerNode_Type)                                \

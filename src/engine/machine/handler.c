@@ -41,6 +41,9 @@ outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
     fiber->ret_env = owner->ret_env;
     owner->ret_env = NULL;
     fiber->in_handler = owner->in_handler;
+    for (HandlerNode *n = node->parent; n != owner->base; n = n->parent) {
+        n->owner = n->owner == owner ? fiber : n->owner;
+    }
     owner->base = node->parent;
     owner->parent = fiber;
     return fiber;
@@ -74,7 +77,7 @@ ctx_new(EngineState *st)
     ctx->effect = ctx->env = ctx->store = NULL;
     ctx->outer_body = ctx->inner = NULL;
     ctx->loose = NULL;
-    ctx->resumed_at = NULL;
+    ctx->resumed_at = ctx->after_env = NULL;
     ctx->body_done = 0;
     return ctx;
 }
@@ -91,6 +94,7 @@ ctx_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(ctx->store);
     Py_VISIT(ctx->inner);
     Py_VISIT(ctx->loose);
+    Py_VISIT(ctx->after_env);
     return ctx->state == CTX_CAPTURED ? fiber_traverse(ctx->top, visit, arg) : 0;
 }
 
@@ -114,6 +118,7 @@ ctx_clear(PyObject *op)
     Py_CLEAR(ctx->inner);
     Py_CLEAR(ctx->loose);
     Py_CLEAR(ctx->resumed_at);
+    Py_CLEAR(ctx->after_env);
     return 0;
 }
 
@@ -219,6 +224,10 @@ body_ended(DoeffContext *cx, DoeffFrame *frame)
     MACHINE_OF(cx)->fiber->handling = ctx->outer_body;
     ctx->outer_body = NULL;
     ctx->body_done = 1;
+    if (ctx->after_env != NULL) { /* resumed in the middle: the scope itself ends here */
+        context_set_env(cx, ctx->after_env);
+        ctx->after_env = NULL;
+    }
     return ctx;
 }
 
@@ -437,6 +446,142 @@ const DoeffFrameKind replacement_frame = {
     .describe = describe_result,
 };
 
+/* ---- resuming in the middle of a body ---- */
+
+/* ctx.resume(value) and ctx.throw(error): programs that run the rest of the handled program up to
+ * this handler and give its value to the body. */
+typedef struct Resumption {
+    PyObject_HEAD
+    PyObject *ctx;   /* strong */
+    PyObject *value; /* strong; NULL when an error is thrown */
+    PyObject *error; /* strong or NULL */
+} Resumption;
+
+static DoeffFiber *
+body_fiber(DoeffMachine *m, DoeffHandlerContext *ctx)
+{
+    DoeffFiber *fiber = m->fiber;
+    while (fiber->handling == NULL && fiber->in_handler && fiber->parent != NULL) {
+        fiber = fiber->parent;
+    }
+    return fiber->handling == ctx ? fiber : NULL;
+}
+
+DoeffStep
+resumption_start(DoeffContext *cx, PyObject *program, PyObject **out)
+{
+    Resumption *resumption = (Resumption *)program;
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)resumption->ctx;
+    DoeffMachine *m = MACHINE_OF(cx);
+    if (ctx->machine != m || body_fiber(m, ctx) == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "ctx.resume and ctx.throw work in the body of the handler that was given ctx; "
+                        "elsewhere return ResumeK(k=ctx.k, value=...)");
+        return DOEFF_RAISE;
+    }
+    if (already_resumed(ctx)) {
+        return DOEFF_RAISE;
+    }
+    /* When the rest has ended, the body goes on in its own environment. */
+    ctx->after_env = ctx->bottom->ret_env;
+    ctx->bottom->ret_env = Py_NewRef(cx->env);
+    resume_origin(cx, ctx);
+    if (resumption->error != NULL) {
+        PyErr_SetRaisedException(Py_NewRef(resumption->error));
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(resumption->value);
+    return DOEFF_VALUE;
+}
+
+static PyObject *
+resumption_new(PyObject *self, PyObject *value, PyObject *error)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    if (ctx->state == CTX_LOOSE) {
+        PyErr_SetString(PyExc_RuntimeError, "this HandlerContext was made by hand: there is nothing to resume");
+        return NULL;
+    }
+    Resumption *resumption = PyObject_GC_New(Resumption, ctx->machine->cx.st->Resumption_Type);
+    if (resumption != NULL) {
+        resumption->ctx = Py_NewRef(self);
+        resumption->value = Py_XNewRef(value);
+        resumption->error = Py_XNewRef(error);
+        PyObject_GC_Track(resumption);
+    }
+    return (PyObject *)resumption;
+}
+
+static PyObject *
+ctx_resume(PyObject *self, PyObject *value)
+{
+    return resumption_new(self, value, NULL);
+}
+
+static PyObject *
+ctx_throw(PyObject *self, PyObject *error)
+{
+    if (!PyExceptionInstance_Check(error)) {
+        PyErr_Format(PyExc_TypeError, "error must be an exception, got %s", Py_TYPE(error)->tp_name);
+        return NULL;
+    }
+    return resumption_new(self, NULL, error);
+}
+
+static PyObject *
+ctx_abandon(PyObject *self, PyObject *value)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)self;
+    if (ctx->state == CTX_LOOSE) {
+        PyErr_SetString(PyExc_RuntimeError, "this HandlerContext was made by hand: there is nothing to abandon");
+        return NULL;
+    }
+    EngineState *st = ctx->machine->cx.st;
+    PyObject *k = kontinuation_new(st, ctx, K_OUTER);
+    if (k == NULL) {
+        return NULL;
+    }
+    PyObject *f[RECORD_MAX_FIELDS + 1] = {k, Py_NewRef(value), Py_NewRef(Py_None), Py_NewRef(Py_None),
+                                          Py_NewRef(Py_None)};
+    return record_new(st->rec.ResumeK, f);
+}
+
+static int
+resumption_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((Resumption *)op)->ctx);
+    Py_VISIT(((Resumption *)op)->value);
+    Py_VISIT(((Resumption *)op)->error);
+    return 0;
+}
+
+static void
+resumption_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_XDECREF(((Resumption *)op)->ctx);
+    Py_XDECREF(((Resumption *)op)->value);
+    Py_XDECREF(((Resumption *)op)->error);
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static PyType_Slot resumption_slots[] = {
+    {Py_tp_dealloc, resumption_dealloc},
+    {Py_tp_traverse, resumption_traverse},
+    {0, NULL},
+};
+
+static PyType_Spec resumption_spec = {
+    .name = "doeff._engine.Resumption",
+    .basicsize = sizeof(Resumption),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = resumption_slots,
+};
+
 /* ---- HandlerContext as Python sees it ---- */
 
 static PyObject *
@@ -556,7 +701,20 @@ static PyGetSetDef ctx_getset[] = {
     {NULL},
 };
 
+static PyMethodDef ctx_methods[] = {
+    {"resume", ctx_resume, METH_O,
+     PyDoc_STR("resume(value)\n--\n\n`rest = yield ctx.resume(value)`: run the rest of the handled program, up to this "
+               "handler, and go on with its value.")},
+    {"throw", ctx_throw, METH_O,
+     PyDoc_STR("throw(error)\n--\n\nLike resume, but error is raised at the origin of the effect.")},
+    {"abandon", ctx_abandon, METH_O,
+     PyDoc_STR("abandon(value)\n--\n\n`return ctx.abandon(value)`: give up the rest of the handled program; value is "
+               "what WithHandler gives.")},
+    {NULL},
+};
+
 static PyType_Slot ctx_slots[] = {
+    {Py_tp_methods, ctx_methods},
     {Py_tp_new, ctx_tp_new},
     {Py_tp_dealloc, ctx_dealloc},
     {Py_tp_traverse, ctx_traverse},
@@ -579,5 +737,10 @@ int
 handler_room_init(PyObject *module, EngineState *st)
 {
     st->HandlerContext_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ctx_spec, NULL);
+    st->Resumption_Type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &resumption_spec, (PyObject *)st->Program_Type);
+    if (st->Resumption_Type == NULL) {
+        return -1;
+    }
     return st->HandlerContext_Type == NULL ? -1 : PyModule_AddType(module, st->HandlerContext_Type);
 }

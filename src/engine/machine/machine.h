@@ -246,6 +246,7 @@ struct DoeffHandlerContext {
     DoeffHandlerContext *outer_body; /* handler body further down on the same fiber; borrowed */
     DoeffHandlerContext *inner; /* forwarded: the context of the handler whose body yielded it; strong */
     PyObject *loose;            /* tuple of the constructor's arguments, when loose */
+    PyObject *after_env;        /* resumed in the middle: environment where the scope ends; strong */
     PyObject *resumed_at;       /* str: where it was resumed */
     int body_done;              /* its HandlerResultFrame is gone */
 };
@@ -255,6 +256,8 @@ DoeffStep python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out);
 /* For the effect function of a native handler: program (stolen) is run in place of effect, outside
  * the handler, as a handler's body: yielding the effect again forwards it, its origin unchanged. */
 DoeffStep handler_replace(DoeffContext *cx, PyObject *effect, PyObject *program, PyObject **out);
+/* ctx.resume(value) and ctx.throw(error), performed. */
+DoeffStep resumption_start(DoeffContext *cx, PyObject *program, PyObject **out);
 int handler_room_init(PyObject *module, EngineState *st);
 
 #endif

@@ -83,6 +83,9 @@ machine_program_fn(EngineState *st, PyTypeObject *type)
     if (type == st->Delegate_Type) {
         return delegate_start;
     }
+    if (type == st->Resumption_Type) {
+        return resumption_start;
+    }
     if (PyType_IsSubtype(type, st->Effect_Type)) {
         return NULL;
     }
