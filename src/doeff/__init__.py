@@ -1,10 +1,111 @@
-"""doeff: programs yield effects, handlers decide what they mean."""
+"""doeff: programs yield effects, handlers decide what they mean.
+
+>>> from doeff import Get, Put, do, sync_handlers_preset, sync_run
+>>> @do
+... def count():
+...     n = yield Get("n")
+...     yield Put("n", n + 1)
+...     return n + 1
+>>> sync_run(count(), sync_handlers_preset, store={"n": 1}).value
+2
+
+Importing this is cheap: names that need more of the standard library are looked up when
+they are first used.
+"""
 
 from __future__ import annotations
 
-from . import _engine, _errors
+import sys
+from os import environ
 
-_engine._set_errors(
+from . import _errors
+from ._engine import (
+    IO,
+    NOTHING,
+    Annotate,
+    Ask,
+    AtomicGet,
+    AtomicUpdate,
+    CacheDelete,
+    CacheExists,
+    CacheGet,
+    CachePut,
+    CaptureGraph,
+    CESKState,
+    EffectBase,
+    Err,
+    FrozenDict,
+    Get,
+    GetDebugContext,
+    GetTime,
+    HandlerContext,
+    Intercept,
+    KleisliProgram,
+    Listen,
+    ListenResult,
+    Local,
+    Log,
+    Maybe,
+    Modify,
+    Nothing,
+    Ok,
+    ProgramCallFrame,
+    ProgramCallStack,
+    Pure,
+    Put,
+    Result,
+    ResumeK,
+    RuntimeResult,
+    Safe,
+    Snapshot,
+    Some,
+    Step,
+    StructuredLog,
+    Tell,
+    WithHandler,
+    _set_errors,
+    async_handlers_preset,
+    do,
+    intercept_program_effect,
+    perform,
+    record_origins,
+    sync_handlers_preset,
+    sync_run,
+)
+from ._engine import EffectBase as Effect
+from ._engine import ProgramBase as Program
+from ._engine import RuntimeResult as RunResult
+from ._errors import (
+    CircularAskError,
+    InterpreterInvariantError,
+    MissingEnvKeyError,
+    TaskCancelledError,
+    UnhandledEffectError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._aliases import DEFAULT_REPR_LIMIT, REPR_LIMIT_KEY, EffectGenerator
+    from ._cache_policy import CacheLifecycle, CachePolicy, CacheStorage
+    from ._trace_error import TraceError, trace_err
+    from ._wgraph import WGraph, WNode, WStep
+    from .cache import (
+        CACHE_PATH_ENV_KEY,
+        CacheComputationError,
+        cache,
+        cache_1hour,
+        cache_1min,
+        cache_5min,
+        cache_forever,
+        cache_key,
+        clear_persistent_cache,
+        persistent_cache_path,
+    )
+    from .run import ProgramRunResult, run_program
+
+_set_errors(
     _errors.UnhandledEffectError,
     _errors.MissingEnvKeyError,
     _errors.CircularAskError,
@@ -12,5 +113,212 @@ _engine._set_errors(
     _errors.TaskCancelledError,
 )
 
-from ._engine import *  # noqa: F403
-from ._engine import EffectBase, ProgramBase as Program  # noqa: F401
+annotate = Annotate
+ask = Ask
+atomic_get = AtomicGet
+atomic_update = AtomicUpdate
+cache_delete = CacheDelete
+cache_exists = CacheExists
+cache_get = CacheGet
+cache_put = CachePut
+capture_graph = CaptureGraph
+get = Get
+get_time = GetTime
+io = IO
+listen = Listen
+local = Local
+modify = Modify
+put = Put
+safe = Safe
+snapshot = Snapshot
+step = Step
+slog = StructuredLog
+tell = Tell
+capture = CaptureGraph
+
+__all__ = [
+    "CACHE_PATH_ENV_KEY",
+    "DEFAULT_REPR_LIMIT",
+    "IO",
+    "NOTHING",
+    "REPR_LIMIT_KEY",
+    "Annotate",
+    "Ask",
+    "AtomicGet",
+    "AtomicUpdate",
+    "CESKState",
+    "CacheComputationError",
+    "CacheDelete",
+    "CacheExists",
+    "CacheGet",
+    "CacheLifecycle",
+    "CachePolicy",
+    "CachePut",
+    "CacheStorage",
+    "CaptureGraph",
+    "CircularAskError",
+    "Effect",
+    "EffectBase",
+    "EffectGenerator",
+    "Err",
+    "FrozenDict",
+    "Get",
+    "GetDebugContext",
+    "GetTime",
+    "HandlerContext",
+    "Intercept",
+    "InterpreterInvariantError",
+    "KleisliProgram",
+    "Listen",
+    "ListenResult",
+    "Local",
+    "Log",
+    "Maybe",
+    "MissingEnvKeyError",
+    "Modify",
+    "Nothing",
+    "Ok",
+    "Program",
+    "ProgramCallFrame",
+    "ProgramCallStack",
+    "ProgramRunResult",
+    "Pure",
+    "Put",
+    "Result",
+    "ResumeK",
+    "RunResult",
+    "RuntimeResult",
+    "Safe",
+    "Snapshot",
+    "Some",
+    "Step",
+    "StructuredLog",
+    "TaskCancelledError",
+    "Tell",
+    "TraceError",
+    "UnhandledEffectError",
+    "WGraph",
+    "WNode",
+    "WStep",
+    "WithHandler",
+    "annotate",
+    "ask",
+    "async_handlers_preset",
+    "atomic_get",
+    "atomic_update",
+    "cache",
+    "cache_1hour",
+    "cache_1min",
+    "cache_5min",
+    "cache_delete",
+    "cache_exists",
+    "cache_forever",
+    "cache_get",
+    "cache_key",
+    "cache_put",
+    "capture",
+    "capture_graph",
+    "clear_persistent_cache",
+    "do",
+    "get",
+    "get_time",
+    "intercept_program_effect",
+    "io",
+    "listen",
+    "local",
+    "modify",
+    "perform",
+    "persistent_cache_path",
+    "put",
+    "record_origins",
+    "run_program",
+    "safe",
+    "slog",
+    "snapshot",
+    "step",
+    "sync_handlers_preset",
+    "sync_run",
+    "tell",
+    "trace_err",
+]
+
+_HOMES = {
+    "CACHE_PATH_ENV_KEY": "cache",
+    "CacheComputationError": "cache",
+    "CacheLifecycle": "_cache_policy",
+    "CachePolicy": "_cache_policy",
+    "CacheStorage": "_cache_policy",
+    "DEFAULT_REPR_LIMIT": "_aliases",
+    "EffectGenerator": "_aliases",
+    "ProgramRunResult": "run",
+    "REPR_LIMIT_KEY": "_aliases",
+    "TraceError": "_trace_error",
+    "WGraph": "_wgraph",
+    "WNode": "_wgraph",
+    "WStep": "_wgraph",
+    "cache": "cache",
+    "cache_1hour": "cache",
+    "cache_1min": "cache",
+    "cache_5min": "cache",
+    "cache_forever": "cache",
+    "cache_key": "cache",
+    "clear_persistent_cache": "cache",
+    "persistent_cache_path": "cache",
+    "run_program": "run",
+    "trace_err": "_trace_error",
+}
+"""Names that are looked up when they are first used, and the modules that have them."""
+
+_MODULES = frozenset(
+    [
+        "cesk",
+        "cesk_traceback",
+        "cli",
+        "core",
+        "decorators",
+        "effects",
+        "kleisli",
+        "program",
+        "run",
+        "runtimes",
+        "storage",
+        "traceback",
+        "types",
+        "utils",
+    ]
+)
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+class _Package(type(sys)):  # type: ignore[misc]
+    """``doeff.do`` and ``doeff.cache`` are modules as well, which importing them would put here."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in ("do", "cache") or not isinstance(value, type(sys)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+if environ.get("DOEFF_ORIGINS", "0") not in ("", "0"):
+    record_origins(True)

@@ -110,7 +110,9 @@ class EffectCreationContext:
         ]
         lines = ["Effect created at (most recent call last):"]
         for entry in reversed(entries):
-            lines.append('  File "{filename}", line {line}, in {function}'.format(**entry))
+            lines.append(
+                '  File "{filename}", line {line}, in {function}'.format(**entry)
+            )
             if entry["code"]:
                 lines.append(f"    {entry['code']}")
         return "\n".join(lines)
@@ -120,10 +122,14 @@ class EffectCreationContext:
         return f"{self.format_location()}\n{self.build_traceback()}"
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"EffectCreationContext is read-only: cannot assign {name!r}")
+        raise AttributeError(
+            f"EffectCreationContext is read-only: cannot assign {name!r}"
+        )
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"EffectCreationContext is read-only: cannot delete {name!r}")
+        raise AttributeError(
+            f"EffectCreationContext is read-only: cannot delete {name!r}"
+        )
 
     def _key(self) -> tuple[str, int, str]:
         return self.filename, self.line, self.function

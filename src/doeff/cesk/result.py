@@ -1,0 +1,7 @@
+"""How a machine can stop."""
+
+from __future__ import annotations
+
+from doeff._engine import DirectState
+
+__all__ = ["DirectState"]

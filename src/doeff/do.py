@@ -1,0 +1,7 @@
+"""The ``do`` decorator."""
+
+from __future__ import annotations
+
+from doeff._engine import do
+
+__all__ = ["do"]

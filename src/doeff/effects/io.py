@@ -1,0 +1,11 @@
+"""IO: calling a function for its side effects."""
+
+from __future__ import annotations
+
+from doeff._engine import IO, IOPerformEffect
+
+__all__ = ["IO", "IOPerformEffect", "io", "perform", "run"]
+
+io = IO
+perform = IO
+run = IO
