@@ -93,6 +93,9 @@ fiber_free(EngineState *st, DoeffFiber *fiber)
         if (frame.kind == &return_frame && Py_REFCNT(frame.a) == 1 && PyGen_CheckExact(frame.a)) {
             close_generator(st, frame.a);
         }
+        if (frame.kind == &forward_frame) {
+            forward_release(st, frame.a);
+        }
         Py_XDECREF(frame.a);
         Py_XDECREF(frame.b);
     }

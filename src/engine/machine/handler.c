@@ -52,6 +52,12 @@ outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
 static void
 link_chain(DoeffMachine *m, DoeffHandlerContext *ctx)
 {
+    DoeffFiber *here = m->fiber; /* a body's own fiber has done its work: nothing is left in it */
+    if (DOEFF_UNLIKELY(here->len == 0 && here->node == here->base && here->ret_env == NULL
+                       && here->parent != NULL)) {
+        m->fiber = here->parent;
+        fiber_free(m->cx.st, here);
+    }
     ctx->bottom->parent = m->fiber;
     m->fiber = ctx->top;
     ctx->top = ctx->bottom = NULL;
@@ -75,7 +81,8 @@ ctx_new(EngineState *st)
     ctx->top = ctx->bottom = NULL;
     ctx->node = NULL;
     ctx->effect = ctx->env = ctx->store = NULL;
-    ctx->outer_body = ctx->inner = NULL;
+    ctx->outer_body = ctx->inner = ctx->outward = NULL;
+    ctx->body_top = ctx->body_bottom = NULL;
     ctx->loose = NULL;
     ctx->resumed_at = ctx->after_env = NULL;
     ctx->body_done = 0;
@@ -95,7 +102,8 @@ ctx_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(ctx->inner);
     Py_VISIT(ctx->loose);
     Py_VISIT(ctx->after_env);
-    return ctx->state == CTX_CAPTURED ? fiber_traverse(ctx->top, visit, arg) : 0;
+    int failed = fiber_traverse(ctx->body_top, visit, arg);
+    return failed || ctx->state != CTX_CAPTURED ? failed : fiber_traverse(ctx->top, visit, arg);
 }
 
 static int

@@ -20,17 +20,71 @@ const DoeffFrameKind return_frame = {
 
 /* ---- forwarded effects: the origin comes back for a while ---- */
 
+/* Takes the body of c's handler, with everything above it, off the current continuation. Its frames
+ * shared a fiber with those of the program outside; they get one of their own, so that what runs at
+ * the origin meanwhile lies directly on the outside, as if the handler had never looked. */
+static int
+set_body_aside(DoeffMachine *m, DoeffHandlerContext *c)
+{
+    DoeffFiber *above = NULL, *fiber = m->fiber;
+    while (fiber->handling != c) {
+        above = fiber;
+        fiber = fiber->parent;
+    }
+    Py_ssize_t at = fiber->len - 1;
+    while (fiber->frames[at].kind != &handler_result_frame || fiber->frames[at].a != (PyObject *)c) {
+        at--;
+    }
+    DoeffFiber *body = fiber_new(m->cx.st, NULL, fiber->node, fiber->node);
+    if (body == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t i = at; i < fiber->len; i++) {
+        DoeffFrame *frame = &fiber->frames[i];
+        if (body->len == body->cap && fiber_grow(body) < 0) {
+            body->len = 0; /* the frames still belong to the fiber */
+            fiber_free(m->cx.st, body);
+            return -1;
+        }
+        body->frames[body->len++] = *frame;
+    }
+    fiber->len = at;
+    fiber->handling = c->outer_body;
+    body->handling = c;
+    body->in_handler = fiber->in_handler;
+    c->outer_body = NULL;
+    c->body_top = above == NULL ? body : m->fiber;
+    c->body_bottom = body;
+    if (above != NULL) {
+        above->parent = body;
+    }
+    m->fiber = fiber;
+    return 0;
+}
+
+static void
+put_body_back(DoeffMachine *m, DoeffHandlerContext *c)
+{
+    c->body_bottom->parent = m->fiber;
+    m->fiber = c->body_top;
+    c->body_top = c->body_bottom = NULL;
+}
+
+static void
+detach(DoeffMachine *m, DoeffHandlerContext *c)
+{
+    c->top = m->fiber;
+    m->fiber = c->bottom->parent;
+    c->bottom->parent = NULL;
+    c->state = CTX_CAPTURED;
+}
+
 int
 context_enter_origin(DoeffContext *cx)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     DoeffHandlerContext *ctx = cx->forwarder;
-    if (ctx == NULL) {
-        return 0;
-    }
     cx->forwarder = NULL;
-    DoeffFiber *fiber = m->fiber;
-    DoeffHandlerContext *innermost = ctx;
     for (DoeffHandlerContext *c = ctx; c != NULL; c = c->inner) {
         if (c->state != CTX_CAPTURED) {
             PyErr_SetString(PyExc_RuntimeError,
@@ -38,32 +92,61 @@ context_enter_origin(DoeffContext *cx)
                             "been answered before");
             return -1;
         }
-        innermost = c;
     }
     PyObject *env = Py_NewRef(cx->env);
+    DoeffHandlerContext *innermost = NULL;
     for (DoeffHandlerContext *c = ctx; c != NULL; c = c->inner) {
-        c->bottom->parent = fiber;
+        if (set_body_aside(m, c) < 0) {
+            goto undo;
+        }
+        c->bottom->parent = m->fiber;
+        m->fiber = c->top;
         c->state = CTX_ATTACHED;
-        fiber = c->top;
+        c->outward = innermost;
+        innermost = c;
     }
-    m->fiber = fiber;
-    context_set_env(cx, Py_NewRef(innermost->env));
-    return fiber_push(fiber, &forward_frame, Py_NewRef((PyObject *)ctx), env);
+    if (fiber_push(m->fiber, &forward_frame, Py_NewRef((PyObject *)ctx), env) == 0) {
+        context_set_env(cx, Py_NewRef(innermost->env));
+        return 0;
+    }
+    env = NULL;
+undo:
+    Py_XDECREF(env);
+    for (; innermost != NULL; innermost = innermost->outward) {
+        detach(m, innermost);
+        put_body_back(m, innermost);
+    }
+    return -1;
 }
 
-/* The program at the origin has ended: cut the chain off again. */
+/* The program at the origin has ended: cut the chains off again and go on in the body. */
 static void
 leave_origin(DoeffContext *cx, DoeffFrame *frame)
 {
     DoeffMachine *m = MACHINE_OF(cx);
-    DoeffHandlerContext *ctx = (DoeffHandlerContext *)frame->a;
-    DoeffFiber *fiber = ctx->bottom->parent;
-    for (DoeffHandlerContext *c = ctx; c != NULL; c = c->inner) {
-        c->bottom->parent = NULL;
-        c->state = CTX_CAPTURED;
+    DoeffHandlerContext *c = (DoeffHandlerContext *)frame->a;
+    while (c->inner != NULL) {
+        c = c->inner;
     }
-    m->fiber = fiber;
+    for (; c != NULL; c = c->outward) {
+        detach(m, c);
+        put_body_back(m, c);
+    }
     context_set_env(cx, Py_NewRef(frame->b));
+}
+
+void
+forward_release(EngineState *st, PyObject *op)
+{
+    for (DoeffHandlerContext *c = (DoeffHandlerContext *)op; c != NULL; c = c->inner) {
+        DoeffFiber *body = c->body_top;
+        c->body_top = c->body_bottom = NULL;
+        if (c->state == CTX_ATTACHED) { /* the chain goes with whoever drops us */
+            c->state = CTX_RESUMED;
+            c->top = c->bottom = NULL;
+        }
+        fiber_free_chain(st, body);
+    }
 }
 
 static DoeffStep

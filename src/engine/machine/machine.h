@@ -178,6 +178,9 @@ fiber_push(DoeffFiber *fiber, const DoeffFrameKind *kind, PyObject *a, PyObject 
 
 /* ---- what effect functions use ---- */
 
+/* A forward_frame is dropped unfinished: frees the bodies that wait for it. op: its context. */
+void forward_release(EngineState *st, PyObject *op);
+
 /* To be called first by an effect function that runs a program: puts a forwarded effect's
  * origin back in force, so that frames land there and cx->env is the one there. */
 int context_enter_origin(DoeffContext *cx);
@@ -244,6 +247,8 @@ struct DoeffHandlerContext {
     PyObject *env;              /* at the origin; strong */
     PyObject *store;            /* only when loose; strong */
     DoeffHandlerContext *outer_body; /* handler body further down on the same fiber; borrowed */
+    DoeffFiber *body_top, *body_bottom; /* its body, while a forwarded effect's program runs; owned */
+    DoeffHandlerContext *outward; /* attached: the forwarder one handler further out; borrowed */
     DoeffHandlerContext *inner; /* forwarded: the context of the handler whose body yielded it; strong */
     PyObject *loose;            /* tuple of the constructor's arguments, when loose */
     PyObject *after_env;        /* resumed in the middle: environment where the scope ends; strong */
