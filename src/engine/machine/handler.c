@@ -626,9 +626,6 @@ get_k(PyObject *self, void *closure)
                : part == K_OUTER   ? Py_NewRef(outer)
                                    : PySequence_Concat(delimited, outer);
     }
-    if (!PyObject_GC_IsTracked(self)) {
-        PyObject_GC_Track(self); /* from here on it may be part of a cycle */
-    }
     return kontinuation_new(ctx->machine->cx.st, ctx, part);
 }
 

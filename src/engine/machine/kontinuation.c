@@ -25,6 +25,9 @@ make(EngineState *st, DoeffHandlerContext *ctx, DoeffMachine *machine, KPart par
     k->part = part;
     k->prefix = prefix;
     PyObject_GC_Track(k);
+    if (ctx != NULL && !PyObject_GC_IsTracked((PyObject *)ctx)) {
+        PyObject_GC_Track((PyObject *)ctx); /* from here on it may be part of a cycle */
+    }
     return (PyObject *)k;
 }
 
