@@ -108,7 +108,7 @@ def test_progress_only_on_a_terminal(stream, monkeypatch):
 def test_report_text():
     result, _ = survey_of(FILES)
     report = demo.Report(
-        result.value, {"AskEffect": 12_000}, 2.0, demo.Costs(100, 120, 40)
+        result.value, {"AskEffect": 12_000}, 2.0, demo.Costs(100, 120, 300, 40)
     )
     text = str(report)
     assert "12,000 effects performed in 2.0 s" in text
@@ -120,7 +120,7 @@ def test_interpreter_counts_effects_and_measures(monkeypatch, tmp_path):
     (tmp_path / "one.py").write_text("x = 1\n")
     config = {**CONFIG, "root": str(tmp_path)}
     monkeypatch.setattr(demo, "default_config", lambda: config)
-    monkeypatch.setattr(demo, "measure_costs", lambda: demo.Costs(1, 1, 1))
+    monkeypatch.setattr(demo, "measure_costs", lambda: demo.Costs(1, 1, 1, 1))
     report = demo.interpret(demo.program())
     assert report.survey.counts["files"] == 1
     assert report.performed["ReadSource"] == 1
@@ -134,4 +134,4 @@ def test_interpreter_hands_on_a_failed_result(monkeypatch):
 
 def test_costs_are_measured():
     costs = demo.measure_costs(times=200, rounds=1)
-    assert min(costs.ask, costs.get, costs.call) > 0
+    assert min(costs.ask, costs.get, costs.own, costs.call) > 0
