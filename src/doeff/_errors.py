@@ -62,13 +62,36 @@ def _shown(thing: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def unhandled(effect: Any, tried: list[str]) -> UnhandledEffectError:
-    """The error for an effect that passed all the handlers named, innermost first."""
+def _place(generator: Any) -> str | None:
+    """Where a suspended program stands, as ``file:line in function``: the innermost generator that it waits in."""
+    place = None
+    while generator is not None:
+        frame = getattr(generator, "gi_frame", None) or getattr(generator, "cr_frame", None)
+        if frame is None:
+            break
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        generator = getattr(generator, "gi_yieldfrom", None) or getattr(generator, "cr_await", None)
+    return place
+
+
+_SHOWN_HANDLERS = 20
+
+
+def unhandled(effect: Any, tried: list[str], generator: Any = None) -> UnhandledEffectError:
+    """The error for an effect that passed all the handlers named, innermost first.
+
+    ``generator`` is the program that performed it, suspended at its yield.
+    """
     where = ""
+    place = _place(generator)
+    if place is not None:
+        where = f", performed at {place}"
     origin = getattr(effect, "created_at", None)
     if origin is not None:
-        where = f", created at {origin.format_location()}"
-    names = ", ".join(tried) if tried else "none"
+        where += f", created at {origin.format_location()}"
+    names = ", ".join(tried[:_SHOWN_HANDLERS]) if tried else "none"
+    if len(tried) > _SHOWN_HANDLERS:
+        names += f" and {len(tried) - _SHOWN_HANDLERS} more"
     message = (
         f"No handler for {type(effect).__name__}: {_shown(effect)}{where}. "
         f"Handlers tried, innermost first: {names}. Add a handler that answers it to the run's list, "

@@ -44,14 +44,30 @@ handlers_tuple(PyObject *handlers)
     return tuple;
 }
 
-/* Errors that a run does not keep in its result. */
+/* asyncio's CancelledError, which no program can raise before asyncio has been imported. */
+static int
+is_async_cancelled(PyObject *error)
+{
+    PyObject *name = PyUnicode_InternFromString("asyncio.exceptions");
+    PyObject *module = name == NULL ? NULL : PyImport_GetModule(name);
+    PyObject *cancelled = module == NULL ? NULL : PyObject_GetAttrString(module, "CancelledError");
+    int is = cancelled != NULL && PyErr_GivenExceptionMatches(error, cancelled);
+    Py_XDECREF(name);
+    Py_XDECREF(module);
+    Py_XDECREF(cancelled);
+    PyErr_Clear(); /* no memory, or a stand-in for asyncio: not that class */
+    return is;
+}
+
+/* Errors that a run does not keep in its result: unhandled effects, and what is not an Exception
+ * (KeyboardInterrupt, SystemExit, ...) but for the cancellation of something awaited. */
 static int
 leaves_the_run(EngineState *st, PyObject *error)
 {
-    return PyErr_GivenExceptionMatches(error, st->UnhandledEffectError)
-           || PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt)
-           || PyErr_GivenExceptionMatches(error, PyExc_SystemExit)
-           || PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit);
+    if (PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        return PyErr_GivenExceptionMatches(error, st->UnhandledEffectError);
+    }
+    return !is_async_cancelled(error);
 }
 
 /* The run has ended with value or error (stolen). */

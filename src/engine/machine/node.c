@@ -6,30 +6,62 @@ static const NodeEntry empty_cache[NODE_CACHE_SIZE];
 
 /* ---- who serves a type ---- */
 
+/* The fiber that performed the effect: of one that was forwarded, where it was first yielded. */
+static DoeffFiber *
+performing_fiber(DoeffContext *cx)
+{
+    DoeffHandlerContext *ctx = cx->forwarder;
+    while (ctx != NULL && ctx->inner != NULL) {
+        ctx = ctx->inner;
+    }
+    return ctx != NULL && ctx->state == CTX_CAPTURED ? ctx->top : MACHINE_OF(cx)->fiber;
+}
+
+/* The generator (borrowed) that waits for the answer; None: the run's program is the effect itself. */
+static PyObject *
+performing_generator(DoeffFiber *fiber)
+{
+    for (; fiber != NULL; fiber = fiber->parent) {
+        for (Py_ssize_t i = fiber->len; i > 0; i--) {
+            if (fiber->frames[i - 1].kind == &return_frame) {
+                return fiber->frames[i - 1].a;
+            }
+        }
+    }
+    return Py_None;
+}
+
+/* Names of the handlers from node outward; NULL with an error set. */
+static PyObject *
+names_of(HandlerNode *node)
+{
+    PyObject *names = PyList_New(0);
+    for (; names != NULL && node->handler != NULL; node = node->parent) {
+        PyObject *name = node_handler_name(node);
+        if (name == NULL || PyList_Append(names, name) < 0) {
+            Py_CLEAR(names);
+        }
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
 static DoeffStep
 unhandled(DoeffContext *cx, PyObject *effect, PyObject **Py_UNUSED(out))
 {
-    EngineState *st = cx->st;
-    PyObject *tried = PyList_New(0);
-    if (tried == NULL) {
-        return DOEFF_RAISE;
+    DoeffFiber *fiber = performing_fiber(cx);
+    PyObject *generator = Py_NewRef(performing_generator(fiber));
+    PyObject *tried = names_of(fiber->node);
+    PyObject *module = tried == NULL ? NULL : PyImport_ImportModule("doeff._errors");
+    PyObject *error = NULL;
+    if (module != NULL) {
+        error = PyObject_CallMethod(module, "unhandled", "OOO", effect, tried, generator);
     }
-    for (HandlerNode *n = MACHINE_OF(cx)->fiber->node; n->handler != NULL; n = n->parent) {
-        PyObject *name = node_handler_name(n);
-        if (name == NULL || PyList_Append(tried, name) < 0) {
-            Py_XDECREF(name);
-            Py_DECREF(tried);
-            return DOEFF_RAISE;
-        }
-        Py_DECREF(name);
-    }
-    PyObject *module = PyImport_ImportModule("doeff._errors");
-    PyObject *error = module == NULL ? NULL
-                                     : PyObject_CallMethod(module, "unhandled", "OO", effect, tried);
     Py_XDECREF(module);
-    Py_DECREF(tried);
+    Py_XDECREF(tried);
+    Py_DECREF(generator);
     if (error != NULL) {
-        PyErr_SetObject(st->UnhandledEffectError, error);
+        PyErr_SetObject(cx->st->UnhandledEffectError, error);
         Py_DECREF(error);
     }
     return DOEFF_RAISE;

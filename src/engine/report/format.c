@@ -65,7 +65,7 @@ format_value(PyObject *value, Py_ssize_t limit)
 static int
 add_argument(PyObject *parts, PyObject *name /* or NULL */, PyObject *value)
 {
-    PyObject *text = format_value(value, FORMAT_ARGUMENT);
+    PyObject *text = format_value(value, FORMAT_ARGUMENT); /* an effect in an effect: by its repr, no recursion here */
     if (text != NULL && name != NULL) {
         Py_SETREF(text, PyUnicode_FromFormat("%S=%U", name, text));
     }
@@ -202,6 +202,23 @@ format_effect(EngineState *st, PyObject *effect, PyObject **name, PyObject **arg
     PyErr_Clear(); /* no memory: shown without its arguments */
 }
 
+PyObject *
+format_argument(EngineState *st, PyObject *value)
+{
+    if (Py_IS_TYPE(value, st->HandlerContext_Type)) {
+        return PyUnicode_FromString("ctx");
+    }
+    if (!PyType_IsSubtype(Py_TYPE(value), st->Effect_Type)) {
+        return format_value(value, FORMAT_ARGUMENT);
+    }
+    PyObject *name, *args;
+    format_effect(st, value, &name, &args);
+    PyObject *text = name == NULL || args == NULL ? unprintable(value) : PyUnicode_FromFormat("%U(%U)", name, args);
+    Py_XDECREF(name);
+    Py_XDECREF(args);
+    return cut(text, FORMAT_ARGUMENT);
+}
+
 /* ---- errors ---- */
 
 PyObject *
@@ -211,8 +228,8 @@ format_message(PyObject *error)
     return text != NULL ? text : unprintable(error);
 }
 
-static PyObject *
-first_line_of(PyObject *text /* stolen or NULL */)
+PyObject *
+format_first_line(PyObject *text)
 {
     if (text == NULL) {
         return NULL;
@@ -229,7 +246,7 @@ format_error(PyObject *error, int first_line)
 {
     PyObject *message = format_message(error);
     if (first_line) {
-        message = first_line_of(message);
+        message = format_first_line(message);
     }
     PyObject *name = message == NULL ? NULL : short_type_name(error);
     PyObject *text = NULL;
@@ -262,6 +279,20 @@ lines_add(PyObject *lines, const char *format, ...)
     PyObject *line = PyUnicode_FromFormatV(format, args);
     va_end(args);
     return lines_take(lines, line);
+}
+
+int
+lines_split(PyObject *lines, PyObject *text)
+{
+    PyObject *parts = text == NULL ? NULL : PyUnicode_Splitlines(text, 0);
+    Py_XDECREF(text);
+    if (parts == NULL) {
+        return -1;
+    }
+    Py_ssize_t end = PyList_GET_SIZE(lines);
+    int failed = PyList_SetSlice(lines, end, end, parts);
+    Py_DECREF(parts);
+    return failed;
 }
 
 PyObject *
