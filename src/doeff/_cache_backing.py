@@ -18,12 +18,20 @@ _ENTRY = "doeff.cache.entry"  # (_ENTRY, deadline or None, value) is what is kep
 
 
 def _dumps(thing: Any) -> bytes:
-    try:
-        import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError:
-        import pickle
+    import pickle
 
+    try:
         return pickle.dumps(thing)
+    except Exception:
+        try:
+            import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError:
+            cloudpickle = None
+        if cloudpickle is None:
+            raise
+    # It takes classes for dynamic whose modules have not been imported.
+    from . import _vendor, kleisli, program, types  # noqa: F401
+
     return bytes(cloudpickle.dumps(thing))
 
 

@@ -5,11 +5,11 @@
  *
  * A handler's body stands between the effect that it handles and the rest of the task. While the
  * origin is cut off, the walk takes it in where the body's result frame is: those calls wait for the
- * body. While an effect that the body forwards runs at the origin, the body is mere machinery. */
+ * body. An effect that the body forwards is performed at the origin, where the body does not show. */
 
 typedef struct Place {
     DoeffFiber *fiber;
-    Py_ssize_t at; /* a frame of it, or a row */
+    Py_ssize_t at; /* how many of its frames are still to be seen */
 } Place;
 
 typedef struct Places {
@@ -53,7 +53,7 @@ static int
 add_frame(PyObject *rows, const DoeffFrame *frame, int all)
 {
     int generator = frame->kind == &return_frame;
-    if (!generator && !all) {
+    if (generator ? 0 : !all || frame->kind == &forward_frame) {
         return 0;
     }
     PyObject *description = all && frame->kind->describe != NULL ? frame->kind->describe(frame)
@@ -79,57 +79,29 @@ add_handlers(EngineState *st, PyObject *rows, DoeffFiber *fiber)
     return 0;
 }
 
-/* The rows from where bottom was left on are a handler's body that forwards: no calls of the user's. */
-static int
-hide_body(PyObject *rows, const Places *left, DoeffFiber *bottom)
-{
-    Py_ssize_t i = left->len;
-    while (i > 0 && left->items[i - 1].fiber != bottom) {
-        i--;
-    }
-    for (Py_ssize_t r = i == 0 ? PyList_GET_SIZE(rows) : left->items[i - 1].at; r < PyList_GET_SIZE(rows); r++) {
-        PyObject *row = PyList_GET_ITEM(rows, r);
-        PyObject *hidden = PyTuple_Pack(4, PyTuple_GET_ITEM(row, 0), PyTuple_GET_ITEM(row, 1), Py_None, Py_None);
-        if (hidden == NULL || PyList_SetItem(rows, r, hidden) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* The task's pending frames, innermost first; only those of generators unless all are wanted. */
 static PyObject *
 pending_rows(DoeffContext *cx, int all)
 {
-    Places left = {NULL, 0, 0};    /* fibers that were left, and the number of rows then */
     Places suspended = {NULL, 0, 0}; /* where to go on after a chain that was cut off */
     PyObject *rows = PyList_New(0);
     DoeffFiber *fiber = MACHINE_OF(cx)->fiber;
     Py_ssize_t i = fiber->len;
-    while (rows != NULL) {
+    int failed = rows == NULL;
+    while (!failed) {
         if (i > 0) {
             DoeffFrame *frame = &fiber->frames[--i];
+            failed = add_frame(rows, frame, all) < 0;
             DoeffHandlerContext *ctx =
                 frame->kind == &handler_result_frame ? (DoeffHandlerContext *)frame->a : NULL;
-            if ((ctx != NULL && ctx->state == CTX_ATTACHED && hide_body(rows, &left, ctx->bottom) < 0)
-                || add_frame(rows, frame, all) < 0) {
-                Py_CLEAR(rows);
-                break;
-            }
-            if (ctx != NULL && ctx->state == CTX_CAPTURED && ctx->top != NULL) {
-                if (places_push(&suspended, fiber, i) < 0) {
-                    Py_CLEAR(rows);
-                    break;
-                }
+            if (ctx != NULL && ctx->state == CTX_CAPTURED && ctx->top != NULL && !failed) {
+                failed = places_push(&suspended, fiber, i) < 0;
                 fiber = ctx->top;
                 i = fiber->len;
             }
             continue;
         }
-        if ((all && add_handlers(cx->st, rows, fiber) < 0) || places_push(&left, fiber, PyList_GET_SIZE(rows)) < 0) {
-            Py_CLEAR(rows);
-            break;
-        }
+        failed = all && add_handlers(cx->st, rows, fiber) < 0;
         if (fiber->parent != NULL) {
             fiber = fiber->parent;
             i = fiber->len;
@@ -143,8 +115,10 @@ pending_rows(DoeffContext *cx, int all)
             break;
         }
     }
-    PyMem_Free(left.items);
     PyMem_Free(suspended.items);
+    if (failed) {
+        Py_CLEAR(rows);
+    }
     return rows;
 }
 

@@ -248,10 +248,17 @@ capture_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), P
     return DOEFF_PASS;
 }
 
+static PyObject *
+capture_describe(const DoeffFrame *Py_UNUSED(frame))
+{
+    return PyUnicode_FromString("capturing graph");
+}
+
 static const DoeffFrameKind capture_frame = {
     .name = "GraphCaptureFrame",
     .on_value = capture_value,
     .on_error = capture_error,
+    .describe = capture_describe,
 };
 
 static DoeffStep
