@@ -19,8 +19,6 @@ OWN_READING = "--reading"
 
 def one_reading(index: int) -> None:
     """In the process of the reading."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     from rows import ROWS
 
     print(ROWS[index].reading())
