@@ -79,13 +79,13 @@ intercept_init(EngineState *st, PyObject **f)
         return -1;
     }
     if (!PyTuple_Check(f[1])) {
-        PyErr_Format(PyExc_TypeError, "transforms must be tuple of callables, got %s", Py_TYPE(f[1])->tp_name);
+        PyErr_Format(PyExc_TypeError, "transforms must be tuple of callables, got %s", type_name(f[1]));
         return -1;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f[1]); i++) {
         PyObject *transform = PyTuple_GET_ITEM(f[1], i);
         if (!PyCallable_Check(transform)) {
-            PyErr_Format(PyExc_TypeError, "transforms[%zd] must be callable, got %s", i, Py_TYPE(transform)->tp_name);
+            PyErr_Format(PyExc_TypeError, "transforms[%zd] must be callable, got %s", i, type_name(transform));
             return -1;
         }
     }
@@ -115,7 +115,7 @@ wrong_answer(DoeffContext *cx, PyObject *answer)
     PyErr_Format(cx->st->InterpreterInvariantError,
                  "a transform of Intercept must answer with None, the effect itself, another effect or a "
                  "program, got %s%s",
-                 Py_TYPE(answer)->tp_name, hint);
+                 type_name(answer), hint);
     return DOEFF_RAISE;
 }
 

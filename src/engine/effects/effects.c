@@ -12,12 +12,29 @@ effect_define(PyObject *module, EngineState *st, NativeHandler *handler, const E
 }
 
 int
+effect_alias(PyObject *module, const char *name, const char *alias)
+{
+    PyObject *op = PyObject_GetAttrString(module, name);
+    int result = op == NULL ? -1 : PyModule_AddObjectRef(module, alias, op);
+    Py_XDECREF(op);
+    return result;
+}
+
+const char *
+type_name(PyObject *op)
+{
+    const char *name = Py_TYPE(op)->tp_name;
+    const char *dot = strrchr(name, '.');
+    return dot == NULL ? name : dot + 1;
+}
+
+int
 check_str(PyObject *value, const char *field)
 {
     if (DOEFF_LIKELY(PyUnicode_Check(value))) {
         return 0;
     }
-    PyErr_Format(PyExc_TypeError, "%s must be str, got %s", field, Py_TYPE(value)->tp_name);
+    PyErr_Format(PyExc_TypeError, "%s must be str, got %s", field, type_name(value));
     return -1;
 }
 
@@ -27,7 +44,7 @@ check_callable(PyObject *value, const char *field)
     if (PyCallable_Check(value)) {
         return 0;
     }
-    PyErr_Format(PyExc_TypeError, "%s must be callable, got %s", field, Py_TYPE(value)->tp_name);
+    PyErr_Format(PyExc_TypeError, "%s must be callable, got %s", field, type_name(value));
     return -1;
 }
 
@@ -44,6 +61,6 @@ check_program(EngineState *st, PyObject *value, const char *field)
     else if (PyGen_Check(value)) {
         hint = " (a raw generator: decorate its function with @do)";
     }
-    PyErr_Format(PyExc_TypeError, "%s must be Program, got %s%s", field, Py_TYPE(value)->tp_name, hint);
+    PyErr_Format(PyExc_TypeError, "%s must be Program, got %s%s", field, type_name(value), hint);
     return -1;
 }

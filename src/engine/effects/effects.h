@@ -33,9 +33,15 @@ typedef struct EffectDef {
 
 RecordInfo *effect_define(PyObject *module, EngineState *st, NativeHandler *handler, const EffectDef *def);
 
+/* The module's object `name` under a second name. */
+int effect_alias(PyObject *module, const char *name, const char *alias);
+
 /* ml_meth of a constructor that takes the fields as they are. */
 #define EFFECT_CONSTRUCTOR ((PyCFunction)(void (*)(void))record_construct)
 #define EFFECT_FLAGS (METH_FASTCALL | METH_KEYWORDS)
+
+/* The name of an object's class without its module. Lives as long as the class. */
+const char *type_name(PyObject *op);
 
 /* Checks that constructors share; -1 with the TypeError that the contract words. */
 int check_str(PyObject *value, const char *field);

@@ -30,14 +30,9 @@ static PyMethodDef io_def = {
               "runs once, on the thread of the run.\n\n>>> text = yield IO(path.read_text)\n\n"
               "Contract: effects, part 3.6.")};
 
-static PyMethodDef perform_def = {
-    "perform", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
-    PyDoc_STR("perform(action)\n--\n\nThe same as IO(action).\n\n>>> now = yield perform(time.time)\n\n"
-              "Contract: effects, part 3.6.")};
-
 int
 effects_io_init(PyObject *module, EngineState *st, NativeHandler *core)
 {
     st->rec.IO = effect_define(module, st, core, &(EffectDef){&io_spec, &io_def, io_perform});
-    return st->rec.IO == NULL ? -1 : record_add_constructor(module, st->rec.IO, &perform_def);
+    return st->rec.IO == NULL ? -1 : effect_alias(module, "IO", "perform");
 }

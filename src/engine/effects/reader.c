@@ -85,12 +85,24 @@ push_fiber(FiberStack *stack, DoeffFiber *fiber)
     return 0;
 }
 
-/* 1 if one of the fiber's frames evaluates program for key. */
+/* 1 if one of the fiber's frames evaluates program for key. Puts what waits for them on the stack. */
 static int
-fiber_evaluates(DoeffFiber *fiber, PyObject *key, PyObject *program)
+fiber_evaluates(DoeffFiber *fiber, PyObject *key, PyObject *program, FiberStack *todo)
 {
+    for (DoeffHandlerContext *ctx = fiber->handling; ctx != NULL; ctx = ctx->outer_body) {
+        if (ctx->state == CTX_CAPTURED && push_fiber(todo, ctx->top) < 0) {
+            return -1;
+        }
+    }
     for (Py_ssize_t i = 0; i < fiber->len; i++) {
         DoeffFrame *frame = &fiber->frames[i];
+        if (frame->kind == &forward_frame) {
+            for (DoeffHandlerContext *ctx = (DoeffHandlerContext *)frame->a; ctx != NULL; ctx = ctx->inner) {
+                if (ctx->body_top != NULL && push_fiber(todo, ctx->body_top) < 0) {
+                    return -1;
+                }
+            }
+        }
         if (frame->kind == &ask_lazy_frame && frame->b == program) {
             PyObject *other = Py_NewRef(frame->a);
             int equal = PyObject_RichCompareBool(other, key, Py_EQ);
@@ -103,9 +115,9 @@ fiber_evaluates(DoeffFiber *fiber, PyObject *key, PyObject *program)
     return 0;
 }
 
-/* 1 if the asker itself evaluates program for key: in its continuation, or in what a handler that
- * is at work for it has captured. A chain that a handler has put aside does not count: it does
- * not wait for us. */
+/* 1 if the asker itself evaluates program for key: in its continuation, in what a handler that is at
+ * work for it has captured, or in a handler's body that waits for a forwarded effect. A chain that
+ * a handler has put away for later does not count: it does not wait for us. */
 static int
 is_evaluating(DoeffMachine *m, PyObject *key, PyObject *program)
 {
@@ -113,12 +125,7 @@ is_evaluating(DoeffMachine *m, PyObject *key, PyObject *program)
     int found = push_fiber(&todo, m->fiber);
     while (found == 0 && todo.len > 0) {
         for (DoeffFiber *fiber = todo.items[--todo.len]; fiber != NULL && found == 0; fiber = fiber->parent) {
-            found = fiber_evaluates(fiber, key, program);
-            for (DoeffHandlerContext *ctx = fiber->handling; ctx != NULL && found == 0; ctx = ctx->outer_body) {
-                if (ctx->state == CTX_CAPTURED) {
-                    found = push_fiber(&todo, ctx->top);
-                }
-            }
+            found = fiber_evaluates(fiber, key, program, &todo);
         }
     }
     PyMem_Free(todo.items);
@@ -301,7 +308,7 @@ local_init(EngineState *st, PyObject **f)
         return -1;
     }
     if (!is) {
-        PyErr_Format(PyExc_TypeError, "env_update must be Mapping, got %s", Py_TYPE(f[0])->tp_name);
+        PyErr_Format(PyExc_TypeError, "env_update must be Mapping, got %s", type_name(f[0]));
         return -1;
     }
     if (!PyDict_Check(f[0]) && check_keys(f[0]) < 0) {

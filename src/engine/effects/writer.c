@@ -24,7 +24,7 @@ fresh_log(EngineState *st, PyObject *store, PyObject *log)
         fresh = PySequence_List(log);
     }
     else {
-        PyErr_Format(PyExc_TypeError, "__log__ in the store must be a list, got %s", Py_TYPE(log)->tp_name);
+        PyErr_Format(PyExc_TypeError, "__log__ in the store must be a list, got %s", type_name(log));
         return NULL;
     }
     int failed = fresh == NULL || PyDict_SetItem(store, st->str_log, fresh) < 0;
@@ -202,8 +202,5 @@ effects_writer_init(PyObject *module, EngineState *st, NativeHandler *core)
         || record_add_constructor(module, st->rec.Tell, &structured_log_def) < 0) {
         return -1;
     }
-    PyObject *tell = PyObject_GetAttrString(module, "Tell");
-    int failed = tell == NULL || PyModule_AddObjectRef(module, "Log", tell) < 0;
-    Py_XDECREF(tell);
-    return failed ? -1 : 0;
+    return effect_alias(module, "Tell", "Log");
 }

@@ -32,7 +32,8 @@ set_body_aside(DoeffMachine *m, DoeffHandlerContext *c)
         fiber = fiber->parent;
     }
     Py_ssize_t at = fiber->len - 1;
-    while (fiber->frames[at].kind != &handler_result_frame || fiber->frames[at].a != (PyObject *)c) {
+    while ((fiber->frames[at].kind != &handler_result_frame && fiber->frames[at].kind != &replacement_frame)
+           || fiber->frames[at].a != (PyObject *)c) {
         at--;
     }
     DoeffFiber *body = fiber_new(m->cx.st, NULL, fiber->node, fiber->node);
