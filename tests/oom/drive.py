@@ -62,13 +62,12 @@ def attempt(body, first, stop):
 
 
 def interpreter_lost(error):
-    """From 3.12 on a generator without memory for its traceback fails with no error set.
+    """A Python function without memory for its traceback fails with no error set.
 
-    Generators driven by plain Python code show it as well.
+    Plain Python code without any program in it shows this as well.
     """
     return (
-        sys.version_info >= (3, 12)
-        and isinstance(error, SystemError)
+        isinstance(error, SystemError)
         and "without" in str(error)
         and "exception" in str(error)
     )
