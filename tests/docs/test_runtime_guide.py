@@ -6,12 +6,13 @@ fragment gets the names it leaves open from the test; nothing in it is changed.
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doeff.types import EffectBase
 
 import doeff
 from doeff import (
@@ -26,6 +27,7 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
+from doeff.types import EffectBase
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -34,14 +36,20 @@ def execute(name: str, **names: Any) -> dict[str, Any]:
     """Run one sample with the given open names; returns its namespace."""
     path = SAMPLES / f"{name}.py"
     namespace = {"__name__": f"sample_{name}", "__file__": str(path), **names}
-    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    flags = (
+        ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    )  # one fragment has an await outside a function
+    code = compile(path.read_text(), str(path), "exec", flags, dont_inherit=True)
+    pending = eval(code, namespace)
+    if pending is not None:
+        asyncio.run(pending)
     return namespace
 
 
 def test_every_sample_is_run() -> None:
     text = Path(__file__).read_text()
     for path in SAMPLES.glob("*.py"):
-        assert f'execute("{path.stem}"' in text
+        assert re.search(rf'execute\(\s*"{path.stem}"', text), path.stem
 
 
 def test_counter(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from doeff.types import EffectBase
 from hypothesis import strategies as st
 
 import doeff
@@ -42,6 +41,7 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
+from doeff.types import EffectBase
 
 # --- vocabulary -----------------------------------------------------------
 

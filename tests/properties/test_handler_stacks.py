@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from doeff.types import EffectBase
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import (
@@ -22,6 +21,7 @@ from oracle import (
 )
 
 from doeff import WithHandler, do, sync_handlers_preset
+from doeff.types import EffectBase
 
 SMALL = trees(custom=True, max_leaves=8)
 MIXED = trees(handlers=True, intercepts=True, max_leaves=10)

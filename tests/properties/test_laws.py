@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from doeff.types import EffectBase
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import (
@@ -78,6 +77,7 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
+from doeff.types import EffectBase
 
 
 def run(program: Any, **kw: Any) -> Any:
@@ -688,8 +688,8 @@ def test_intercept_scope_ends(inside: Any, after: Any) -> None:
     assert offered == alone
 
 
-@given(PROGRAMS, st.integers(0, 3))
-def test_intercept_error_local(tree: Any, position: int) -> None:
+@given(PROGRAMS)
+def test_intercept_error_local(tree: Any) -> None:
     seen: list[Any] = []
     boom = Boom("transform")
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import pickle
 import re
-from datetime import datetime
 
 import pytest
 
@@ -26,7 +24,6 @@ def kleisli():
 
 
 P, Q = Pure(1), Pure(2)
-NOW = datetime(2024, 1, 1)
 
 # constructor names (top level or doeff.effects), class name, field names, arguments, other arguments
 TABLE = [
@@ -91,7 +88,7 @@ def test_constructors_and_classes(names, cls, fields, args, others):
     for field in fields.split():
         assert f"{field}={getattr(made[0], field)!r}" in repr(made[0])
     for name in names.split():
-        if hasattr(doeff, name):
+        if name != "run" and hasattr(doeff, name):  # doeff.run is a module
             assert getattr(doeff, name) is lookup(name)
     capital = names.split()[0]
     assert getattr(doeff, capital) is lookup(capital)
@@ -203,17 +200,6 @@ def test_log_is_tell():
     assert type(fx.slog(a=1)) is fx.WriterTellEffect
     with pytest.raises(TypeError):
         fx.StructuredLog("positional")
-
-
-def test_delay_and_wait_until_are_keyword_only():
-    assert fx.Delay(1.5) == fx.DelayEffect(seconds=1.5)
-    assert fx.DelayEffect.__match_args__ == ()
-    assert fx.WaitUntil(NOW) == fx.WaitUntilEffect(target_time=NOW)
-    assert fx.WaitUntilEffect.__match_args__ == ()
-    with pytest.raises(TypeError):
-        fx.DelayEffect(1.5)
-    with pytest.raises(TypeError):
-        fx.WaitUntilEffect(NOW)
 
 
 # --- validation -----------------------------------------------------------------
@@ -346,28 +332,6 @@ def test_intercept_needs_transforms():
     assert type(fx.Intercept(P, func)) is fx.InterceptEffect
     assert fx.intercept_program_effect(P, ()).transforms == ()
     assert fx.InterceptEffect.__match_args__ == ("program", "transforms")
-
-
-@pytest.mark.parametrize("wrong", ["1", None, [1]], ids=repr)
-def test_delay_needs_a_number(wrong):
-    with pytest.raises(
-        TypeError, match=f"^seconds must be .*, got {type(wrong).__name__}"
-    ):
-        fx.Delay(wrong)
-
-
-@pytest.mark.parametrize("wrong", [-1, -0.5, math.nan, -math.inf], ids=repr)
-def test_delay_values(wrong):
-    with pytest.raises(ValueError):
-        fx.Delay(wrong)
-
-
-@pytest.mark.parametrize("wrong", [5, None, "2024-01-01", NOW.date()], ids=repr)
-def test_wait_until_needs_a_datetime(wrong):
-    with pytest.raises(
-        TypeError, match=f"^target_time must be .*, got {type(wrong).__name__}"
-    ):
-        fx.WaitUntil(wrong)
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "1", None], ids=repr)

@@ -17,7 +17,6 @@ from doeff import (
     Effect,
     EffectBase,
     FrozenDict,
-    Gather,
     Get,
     HandlerContext,
     Intercept,
@@ -381,7 +380,6 @@ CARRIERS = {
     "capture": lambda p: CaptureGraph(p).map(lambda r: r[0]),
     "lazy ask": lambda p: Local({"lazy": p}, Ask("lazy")),
     "argument": lambda p: perform(Pure(0)).then(keep(p)),
-    "gather": lambda p: Gather(p).map(lambda r: r[0]),
 }
 
 
@@ -1329,3 +1327,145 @@ def test_serving_without_handlers_between_is_not_observable():
     a, b = run(program()), sync_run(program(), [*spread, forwarding])
     assert a.value == b.value == (1, [], 2)
     assert a.raw_store == b.raw_store
+
+
+# --- caches of the dispatch must not show ---------------------------------------------------
+
+
+def test_the_same_handler_object_twice():
+    calls = []
+
+    @do
+    def h(effect, ctx):
+        calls.append(ctx.handler_depth)
+        if isinstance(effect, Custom) and effect.tag:
+            return (yield Custom(effect.tag - 1)) + 1
+        return (yield effect)
+
+    bottom = answering(Custom, 0)
+    assert sync_run(WithHandler(h, WithHandler(h, Custom(5))), [bottom]).value == 2
+    assert calls == [2, 1]
+
+
+def test_many_effect_classes_in_one_run():
+    classes = [type(f"E{i}", (EffectBase,), {}) for i in range(300)]
+    inner, outer = [], []
+
+    @do
+    def odd(effect, ctx):
+        name = type(effect).__name__
+        if int(name[1:]) % 2:
+            inner.append(name)
+            return name
+        return (yield effect)
+
+    @do
+    def rest(effect, ctx):
+        outer.append(type(effect).__name__)
+        return type(effect).__name__
+        yield
+
+    @do
+    def program():
+        names = []
+        for _ in range(2):
+            for cls in classes:
+                names.append((yield cls()))
+        return names
+
+    names = [cls.__name__ for cls in classes]
+    assert sync_run(program(), [rest, odd]).value == names * 2
+    assert inner == names[1::2] * 2
+    assert outer == names[::2] * 2
+
+
+def test_effect_classes_are_freed_after_the_run():
+    h = answering(Other, None)
+
+    def once():
+        cls = type("Dynamic", (EffectBase,), {})
+        assert type(run(Safe(cls()), h).value.error) is UnhandledEffectError
+        return weakref.ref(cls)
+
+    refs = [once() for _ in range(5)]
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 5
+
+
+def test_a_class_at_a_reused_address_is_not_taken_for_the_old_one():
+    handler = answering(Other, "other")
+    for i in range(200):
+        base = Other if i % 2 else Custom
+        cls = type("Dynamic", (base,), {})
+        got = sync_run(Safe(cls()), [*sync_handlers_preset, handler]).value
+        assert got.is_ok() == bool(i % 2)
+        del cls
+        gc.collect(0)
+
+
+def test_a_run_inside_a_handler_uses_the_same_list():
+    handlers = [*sync_handlers_preset]
+
+    @do
+    def h(effect, ctx):
+        if isinstance(effect, Custom):
+            if effect.tag:
+                return sync_run(
+                    Custom(effect.tag - 1).map(lambda v: v + 1), handlers
+                ).value
+            return 0
+        return (yield effect)
+
+    handlers.append(h)
+    assert sync_run(Custom(10), handlers).value == 10
+
+
+def test_the_list_may_change_during_and_between_runs():
+    handlers = [*sync_handlers_preset, answering(Custom, "first")]
+
+    @do
+    def program():
+        first = yield Custom()
+        handlers[-1] = answering(Custom, "second")
+        return first, (yield Custom())
+
+    assert sync_run(program(), handlers).value == ("first", "first")
+    assert sync_run(Custom(), handlers).value == "second"
+
+
+def test_a_narrow_handler_and_a_subclass_hook():
+    """A hook of the class decides about isinstance, and may raise."""
+
+    class Meta(type):
+        def __instancecheck__(cls, instance):
+            raise ZeroDivisionError("instancecheck")
+
+    class Hooked(EffectBase, metaclass=Meta):
+        pass
+
+    def narrow(effect, ctx):
+        return Pure("narrow")
+
+    narrow.__annotations__ = {"effect": Hooked}
+    outcome = run(catch(Hooked()), narrow).value
+    assert outcome == ("value", "narrow") or outcome[0] == "error"
+    assert run(Get("x"), store={"x": 1}).value == 1
+
+
+def test_a_handler_installed_by_a_handler_around_the_forwarded_effect():
+    """R2 and R3: what the handler installs sees the forwarded effect first."""
+    seen = []
+
+    @do
+    def inner(effect, ctx):
+        seen.append("installed")
+        return (yield effect)
+
+    @do
+    def h(effect, ctx):
+        if isinstance(effect, Custom):
+            return (yield WithHandler(inner, effect))
+        return (yield effect)
+
+    assert run(Custom(), answering(Custom, "v"), h).value == "v"
+    assert seen == ["installed"]

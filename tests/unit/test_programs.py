@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Optional, TypeVar, Union
 
 import pytest
-from doeff.program import GeneratorProgram, KleisliProgramCall, ProgramBase
 
 import doeff
 from doeff import (
@@ -26,7 +25,6 @@ from doeff import (
     Effect,
     EffectBase,
     EffectGenerator,
-    Gather,
     Get,
     InterpreterInvariantError,
     KleisliProgram,
@@ -38,13 +36,13 @@ from doeff import (
     Put,
     Safe,
     Some,
-    Spawn,
     Tell,
     WithHandler,
     do,
     sync_handlers_preset,
     sync_run,
 )
+from doeff.program import GeneratorProgram, KleisliProgramCall, ProgramBase
 
 T = TypeVar("T")
 
@@ -1319,8 +1317,3 @@ def test_constructors_are_the_lower_case_twins():
     assert doeff.Log is doeff.Tell
     assert type(doeff.safe(Pure(1))) is type(Safe(Pure(1)))
     assert type(doeff.effects.listen(Pure(1))) is type(Listen(Pure(1)))
-
-
-def test_task_handles_and_the_effects_that_make_them_are_no_wrong_types():
-    assert isinstance(Spawn(Pure(1)), Program)
-    assert isinstance(Gather(Pure(1), Pure(2)), Program)

@@ -37,7 +37,6 @@ from doeff import (
     Tell,
     UnhandledEffectError,
     WithHandler,
-    async_run,
     do,
     sync_handlers_preset,
     sync_run,
@@ -63,9 +62,9 @@ def failing(error):
 
 
 def test_signature():
-    for function in (sync_run, async_run):
-        names = list(inspect.signature(function).parameters)
-        assert names == ["program", "handlers", "env", "store"]
+    parameters = list(inspect.signature(sync_run).parameters.values())
+    assert [p.name for p in parameters[:4]] == ["program", "handlers", "env", "store"]
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters[4:])
     p = Ask("e").flat_map(lambda e: Get("s").map(lambda s: (e, s)))
     assert sync_run(p, sync_handlers_preset, {"e": 1}, {"s": 2}).value == (1, 2)
     named = sync_run(
