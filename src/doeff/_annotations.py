@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from functools import lru_cache, partial
 from types import CellType, CodeType, FunctionType, GenericAlias, MethodType, UnionType
 
 from ._engine import BoundKleisliProgram, EffectBase, KleisliProgram, ProgramBase
@@ -17,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_FUTURE_ANNOTATIONS = 0x1000000  # inspect has no name for it; __future__.annotations.compiler_flag
 _OPTIMIZED, _VARARGS, _VARKEYWORDS = 0x1, 0x4, 0x8  # inspect.CO_*
 _HANDLES = "__doeff_handles__"
 
@@ -62,7 +62,6 @@ class _Target:
 def _target(thing: Any) -> _Target | None:
     taken = 0
     names: dict[str, Any] | None = None
-    partial = getattr(sys.modules.get("functools"), "partial", ())
     for _ in range(100):
         if isinstance(thing, FunctionType):
             wrapped = thing.__dict__.get("__wrapped__")
@@ -113,20 +112,14 @@ def visible_names(func: Any) -> dict[str, Any] | None:
     target = _target(func)
     if target is None:
         return None
+    if "." not in target.function.__qualname__:
+        return None  # a function of a module: its globals say it all
+    frame: Any = _defining_frame(target.function)
     try:
-        annotations: dict[str, Any] = target.function.__annotations__
-    except Exception:
-        return None
-    wanted = {name for text in annotations.values() for name in _names_in(text)}
-    if not wanted:
-        return None
-    found: dict[str, Any] = {}
-    frame: Any = sys._getframe(1)
-    for _ in range(10):  # a decorator of the user's own may stand in between
-        if frame is None or frame.f_globals is target.function.__globals__:
-            break
-        frame = frame.f_back
-    try:
+        if frame is None or frame.f_locals is frame.f_globals:
+            return None
+        wanted = _names_wanted(target.function)
+        found: dict[str, Any] = {}
         while frame is not None and frame.f_locals is not frame.f_globals and wanted:
             visible = frame.f_locals
             for name in list(wanted):
@@ -136,9 +129,31 @@ def visible_names(func: Any) -> dict[str, Any] | None:
             if frame.f_code.co_flags & _OPTIMIZED:
                 break  # a function; the body of a class also sees what is around it
             frame = frame.f_back
+        return found or None
     finally:
         del frame
-    return found or None
+
+
+def _defining_frame(function: Any) -> Any:
+    """The frame that made the function: decorators of others may stand between it and @do."""
+    code = function.__code__
+    nearest = None
+    frame: Any = sys._getframe(2)  # behind this one and visible_names: where @do stands
+    for _ in range(20):
+        if frame is None or any(constant is code for constant in frame.f_code.co_consts):
+            return frame or nearest
+        if nearest is None and frame.f_globals is function.__globals__:
+            nearest = frame
+        frame = frame.f_back
+    return nearest
+
+
+def _names_wanted(function: Any) -> set[str]:
+    try:
+        annotations: dict[str, Any] = function.__annotations__
+    except Exception:
+        return set()
+    return {name for text in annotations.values() for name in _names_in(text)}
 
 
 def _names_in(annotation: Any) -> tuple[str, ...]:
@@ -146,6 +161,11 @@ def _names_in(annotation: Any) -> tuple[str, ...]:
         return tuple(
             name for member in getattr(annotation, "__args__", ()) for name in _names_in(_forward(member))
         )
+    return _names_in_text(annotation)
+
+
+@lru_cache(maxsize=1024)
+def _names_in_text(annotation: str) -> tuple[str, ...]:
     try:
         code: CodeType = compile(annotation.strip(), "<annotation>", "eval")
     except (SyntaxError, ValueError):

@@ -42,6 +42,14 @@ def metadata(func: Any) -> dict[str, Any]:
     return values
 
 
+class KleisliClassMethod(classmethod):  # type: ignore[type-arg]
+    """A classmethod whose bound form keeps partial, fmap and >> with the class bound."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        bound_to = type(instance) if owner is None else owner
+        return self.__func__.__get__(bound_to, bound_to)
+
+
 def signature(kleisli: Any) -> Any:
     """``__signature__``: that of the user's function, less what is bound.
 
@@ -70,7 +78,7 @@ def _without_bound(whole: Any, args: Any, keywords: Any) -> Any:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             left.append(parameter)
         elif name in bound:
-            by_keyword = by_keyword or name in keywords
+            by_keyword = by_keyword or (name in keywords and parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
         elif by_keyword and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             left.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
         else:
@@ -97,3 +105,39 @@ def _partial(target: Any, args: Any, keywords: Any) -> Any:
 
 def _composed(target: Any, method: str, f: Any) -> Any:
     return getattr(target, method)(f)
+
+
+def reduce_call(call: Any) -> Any:
+    """``__reduce__`` of a call: the function and its arguments."""
+    return _call, (call.kleisli_source, call.args, call.kwargs, call._bound)
+
+
+def _call(kleisli: Any, args: Any, kwargs: Any, bound: int) -> Any:
+    if bound:
+        return kleisli.__get__(args[0])(*args[1:], **kwargs)
+    return kleisli(*args, **kwargs)
+
+
+def reduce_combinator(kind: str, source: Any, f: Any, items: Any) -> Any:
+    """``__reduce__`` of a combined program: its parts."""
+    return _combined, (kind, source, f, items)
+
+
+def _combined(kind: str, source: Any, f: Any, items: Any) -> Any:
+    program = _engine.ProgramBase
+    if kind in ("map", "flat_map", "then"):
+        return getattr(source, kind)(f)
+    if kind == "attribute":
+        return getattr(source, f)
+    if kind == "item":
+        return source[f]
+    if kind == "call":
+        split = len(items) - len(f or ())
+        return source(*items[:split], **dict(zip(f or (), items[split:])))
+    if kind == "sequence":
+        return program.sequence(items)
+    if kind == "traverse":
+        return program.traverse(items, f)
+    if kind == "dict":
+        return program.dict(zip(f, items))
+    return getattr(program, kind)(*items)

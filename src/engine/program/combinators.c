@@ -686,7 +686,7 @@ call_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
 }
 
 static const DoeffFrameKind call_frame = {
-    .name = "CallFrame",
+    .name = "ProjectedCallFrame",
     .on_value = call_value,
 };
 
@@ -825,21 +825,39 @@ combinator_dealloc(PyObject *op)
     Py_TRASHCAN_END;
 }
 
+/* module.function(kind, source, f, items), absent parts as None. */
+static PyObject *
+with_parts(PyObject *op, const char *module_name, const char *function)
+{
+    Combinator *self = (Combinator *)op;
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *result = PyObject_CallMethod(module, function, "sOOO", self->kind->name,
+                                           self->source == NULL ? Py_None : self->source,
+                                           self->f == NULL ? Py_None : self->f,
+                                           self->items == NULL ? Py_None : self->items);
+    Py_DECREF(module);
+    return result;
+}
+
 static PyObject *
 combinator_repr(PyObject *op)
 {
-    Combinator *self = (Combinator *)op;
-    PyObject *module = PyImport_ImportModule("doeff._repr");
-    PyObject *text = NULL;
-    if (module != NULL) {
-        text = PyObject_CallMethod(module, "combinator", "sOOO", self->kind->name,
-                                   self->source == NULL ? Py_None : self->source,
-                                   self->f == NULL ? Py_None : self->f,
-                                   self->items == NULL ? Py_None : self->items);
-        Py_DECREF(module);
-    }
-    return text;
+    return with_parts(op, "doeff._repr", "combinator");
 }
+
+static PyObject *
+combinator_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return with_parts(op, "doeff._kleisli", "reduce_combinator");
+}
+
+static PyMethodDef combinator_methods[] = {
+    {"__reduce__", combinator_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
 
 /* What a call that has been mapped or bound still shows of itself. NULL with AttributeError, of
  * which ProgramBase makes a projection, if there is no call at the root. */
@@ -886,6 +904,7 @@ static PyType_Slot combinator_slots[] = {
     {Py_tp_traverse, combinator_traverse},
     {Py_tp_clear, combinator_clear},
     {Py_tp_repr, combinator_repr},
+    {Py_tp_methods, combinator_methods},
     {Py_tp_getset, combinator_getset},
     {Py_tp_doc, (void *)PyDoc_STR("A program made of programs: map, flat_map, the builders, projections.")},
     {0, NULL},

@@ -29,18 +29,17 @@ static int
 has_annotations(PyObject *func, EngineState *st)
 {
     PyObject *annotations;
-    if (compat_plainly_unannotated(func)) {
+    if (compat_plainly_unannotated(func) || PyCFunction_Check(func)) {
         return 0;
+    }
+    if (!PyFunction_Check(func)) {
+        return 1; /* a class, a partial, a callable object: what it ends in may be annotated */
     }
     if (PyObject_GetOptionalAttr(func, st->str_annotations, &annotations) < 0) {
         PyErr_Clear();
         return 1; /* lazily evaluated annotations that fail: let the slow way look at each */
     }
-    int any = annotations != NULL && annotations != Py_None
-              && !(PyDict_Check(annotations) && PyDict_GET_SIZE(annotations) == 0);
-    if (annotations == NULL && !PyCFunction_Check(func)) {
-        any = 1; /* a partial or callable object: its __call__ may be annotated */
-    }
+    int any = annotations != NULL && !(PyDict_Check(annotations) && PyDict_GET_SIZE(annotations) == 0);
     Py_XDECREF(annotations);
     return any;
 }
@@ -394,7 +393,22 @@ call_setattro(PyObject *op, PyObject *name, PyObject *Py_UNUSED(value))
     return -1;
 }
 
+static PyObject *
+call_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *module = PyImport_ImportModule("doeff._kleisli");
+    PyObject *parts = module == NULL ? NULL : PyObject_CallMethod(module, "reduce_call", "O", op);
+    Py_XDECREF(module);
+    return parts;
+}
+
+static PyMethodDef call_methods[] = {
+    {"__reduce__", call_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
+
 static PyMemberDef call_members[] = {
+    {"_bound", T_INT, offsetof(KleisliCall, bound), READONLY, NULL},
     {"kleisli_source", T_OBJECT_EX, offsetof(KleisliCall, kleisli), READONLY, NULL},
     {"created_at", T_OBJECT, offsetof(KleisliCall, created_at), READONLY, NULL},
     {NULL},
@@ -412,6 +426,7 @@ static PyType_Slot call_slots[] = {
     {Py_tp_traverse, call_traverse},
     {Py_tp_repr, call_repr},
     {Py_tp_setattro, call_setattro},
+    {Py_tp_methods, call_methods},
     {Py_tp_members, call_members},
     {Py_tp_getset, call_getset},
     {Py_tp_doc, (void *)PyDoc_STR("A call of a @do function: a program that has not been run.")},
@@ -513,13 +528,21 @@ do_function(PyObject *module, PyObject *func)
     if (PyObject_TypeCheck(func, st->Kleisli_Type) || Py_IS_TYPE(func, st->KleisliBound_Type)) {
         return Py_NewRef(func);
     }
-    if (PyObject_TypeCheck(func, &PyStaticMethod_Type) || PyObject_TypeCheck(func, &PyClassMethod_Type)) {
+    int of_class = PyObject_TypeCheck(func, &PyClassMethod_Type);
+    if (of_class || PyObject_TypeCheck(func, &PyStaticMethod_Type)) {
         PyObject *inner = PyObject_GetAttrString(func, "__func__");
         PyObject *wrapped = inner == NULL ? NULL : do_function(module, inner);
         Py_XDECREF(inner);
-        if (wrapped != NULL) {
-            Py_SETREF(wrapped, PyObject_CallOneArg((PyObject *)Py_TYPE(func), wrapped));
+        PyObject *descriptor = of_class ? NULL : Py_NewRef((PyObject *)Py_TYPE(func));
+        if (wrapped != NULL && of_class) {
+            PyObject *room = PyImport_ImportModule("doeff._kleisli");
+            descriptor = room == NULL ? NULL : PyObject_GetAttrString(room, "KleisliClassMethod");
+            Py_XDECREF(room);
         }
+        if (wrapped != NULL) {
+            Py_SETREF(wrapped, descriptor == NULL ? NULL : PyObject_CallOneArg(descriptor, wrapped));
+        }
+        Py_XDECREF(descriptor);
         return wrapped;
     }
     if (!PyCallable_Check(func)) {
@@ -918,6 +941,7 @@ derived_new(PyTypeObject *type, PyObject *target /* borrowed */, vectorcallfunc 
     self->base.func = Py_NewRef(((Kleisli *)kleisli)->func);
     self->base.plan = NULL;
     self->base.names = NULL;
+    self->base.st = ((Kleisli *)kleisli)->st;
     self->base.dict = dict;
     self->base.weakrefs = NULL;
     self->base.runs_result = 0;
