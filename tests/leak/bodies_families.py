@@ -177,7 +177,7 @@ def leak_listen_error():
 def safely():
     good = yield Safe(ask_one())
     bad = yield Safe(Safe(refuse()).flat_map(lambda result: refuse()))
-    return good.is_ok(), repr(bad)
+    return repr(good), repr(bad)
 
 
 def leak_safe():

@@ -105,7 +105,10 @@ def main(identifier, mode, progress_file):
         if error is not None:
             clean = 0
             failures += 1
-            if not isinstance(error, MemoryError) and not interpreter_lost(error):
+            told = isinstance(error, MemoryError) or isinstance(
+                error.__cause__, MemoryError
+            )
+            if not told and not interpreter_lost(error):
                 raise AssertionError(
                     f"allocation {n} failed: {type(error).__name__} instead of MemoryError"
                 ) from error
