@@ -858,8 +858,9 @@ def test_an_annotation_that_is_hostile():
         return x
 
     f.__annotations__ = {"x": Hostile()}
-    outcome = run(do(f)(Pure(1)))
-    assert outcome.is_ok() or type(outcome.error) is ZeroDivisionError
+    # An ordinary error, where the annotation is looked at.
+    with contextlib.suppress(ZeroDivisionError):
+        assert run(do(f)(Pure(1))).value == 1
 
 
 def test_a_class_that_lies_about_its_type():
