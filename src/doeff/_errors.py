@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 
+def _shown(thing: Any, limit: int = 80) -> str:
+    try:
+        text = repr(thing)
+    except Exception:
+        return f"<unprintable {type(thing).__name__}>"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 class UnhandledEffectError(Exception):
     """No handler in force took an effect; raised at the yield that performed it.
 
@@ -31,10 +39,11 @@ class MissingEnvKeyError(KeyError):
         self.key = key
 
     def __str__(self) -> str:
+        key = _shown(self.key, 1000)
         return (
-            f"Environment key not found: {self.key!r}\n"
-            f"Hint: pass env={{{self.key!r}: ...}} to the run, "
-            f"or wrap the program in Local({{{self.key!r}: ...}}, ...)"
+            f"Environment key not found: {key}\n"
+            f"Hint: pass env={{{key}: ...}} to the run, "
+            f"or wrap the program in Local({{{key}: ...}}, ...)"
         )
 
 
@@ -42,7 +51,7 @@ class CircularAskError(Exception):
     """A lazy environment value asks, directly or through others, for its own key."""
 
     def __init__(self, key: Any, message: str | None = None) -> None:
-        super().__init__(message or f"Circular dependency detected for Ask({key!r})")
+        super().__init__(message or f"Circular dependency detected for Ask({_shown(key, 1000)})")
         self.key = key
         self._message = message
 
@@ -52,14 +61,6 @@ class CircularAskError(Exception):
 
 class TaskCancelledError(Exception):
     """Raised in a cancelled task at its yield, and in whoever waits for it."""
-
-
-def _shown(thing: Any, limit: int = 80) -> str:
-    try:
-        text = repr(thing)
-    except Exception:
-        return f"<unprintable {type(thing).__name__}>"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _place(generator: Any) -> str | None:

@@ -121,9 +121,12 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
         goto done;
     }
     if (!program_check(st, program)) {
-        PyErr_Format(PyExc_TypeError, "Cannot convert %s to generator: a run needs a Program%s",
-                     Py_TYPE(program)->tp_name,
-                     Py_IS_TYPE(program, st->Kleisli_Type) ? "; call the @do function" : "");
+        PyObject *name = PyType_GetName(Py_TYPE(program));
+        if (name != NULL) {
+            PyErr_Format(PyExc_TypeError, "Cannot convert %U to generator: a run needs a Program%s", name,
+                         Py_IS_TYPE(program, st->Kleisli_Type) ? "; call the @do function" : "");
+            Py_DECREF(name);
+        }
         result = end_run(m, chain, NULL, PyErr_GetRaisedException());
         goto done;
     }

@@ -339,14 +339,14 @@ typedef struct Frames {
     PyObject *frame[TRACE_INNER + TRACE_OUTER]; /* strong */
     int lasti[TRACE_INNER + TRACE_OUTER];
     int n;
-    int next; /* where the search goes on: entries come in the same order */
+    PyObject *of[TRACE_INNER + TRACE_OUTER]; /* by number of the trace's entry; borrowed or NULL */
 } Frames;
 
 static void
 frames_collect(Frames *frames, PyObject *traceback)
 {
     Py_ssize_t n = 0;
-    frames->n = frames->next = 0;
+    frames->n = 0;
     for (PyTracebackObject *tb = (PyTracebackObject *)traceback; tb != NULL; tb = tb->tb_next) {
         n++;
     }
@@ -375,19 +375,56 @@ frames_release(Frames *frames)
     }
 }
 
-/* The frame (borrowed) that an entry tells of, or NULL. */
-static PyObject *
-frames_find(Frames *frames, const TraceEntry *entry)
+static int
+tells_of(const TraceEntry *entry, PyObject *frame, int lasti)
 {
-    for (int i = frames->next; i < frames->n; i++) {
-        PyObject *code = (PyObject *)PyFrame_GetCode((PyFrameObject *)frames->frame[i]);
-        Py_DECREF(code); /* the frame holds it */
-        if (code == entry->code && frames->lasti[i] == entry->lasti) {
-            frames->next = i + 1;
-            return frames->frame[i];
+    PyObject *code = (PyObject *)PyFrame_GetCode((PyFrameObject *)frame);
+    Py_DECREF(code); /* the frame holds it */
+    return code == entry->code && lasti == entry->lasti;
+}
+
+/* Finds the frame of each entry. Both rows have the same order; what is missing lies in the middle, so
+ * the search goes from both ends. */
+static void
+frames_match(Frames *frames, const DoeffTrace *trace)
+{
+    Py_ssize_t kept = trace_kept(trace);
+    Py_ssize_t inner = trace_gap(trace) > 0 ? TRACE_INNER : kept;
+    int first = 0, last = frames->n - 1;
+    for (Py_ssize_t i = 0; i < inner; i++) {
+        const TraceEntry *entry = trace_entry(trace, i);
+        frames->of[i] = NULL;
+        for (int j = first; entry->code != NULL && j <= last; j++) {
+            if (tells_of(entry, frames->frame[j], frames->lasti[j])) {
+                frames->of[i] = frames->frame[j];
+                first = j + 1;
+                break;
+            }
         }
     }
-    return NULL;
+    for (Py_ssize_t i = kept - 1; i >= inner; i--) {
+        const TraceEntry *entry = trace_entry(trace, i);
+        frames->of[i] = NULL;
+        for (int j = last; entry->code != NULL && j >= first; j--) {
+            if (tells_of(entry, frames->frame[j], frames->lasti[j])) {
+                frames->of[i] = frames->frame[j];
+                last = j - 1;
+                break;
+            }
+        }
+    }
+}
+
+#define REST_SHOWN 20 /* of *args and of **kwargs */
+
+static int
+add_named(EngineState *st, PyObject *parts, PyObject *name /* or NULL */, PyObject *value)
+{
+    PyObject *text = format_argument(st, value);
+    if (text != NULL && name != NULL) {
+        Py_SETREF(text, PyUnicode_FromFormat("%S=%U", name, text));
+    }
+    return lines_take(parts, text);
 }
 
 /* Adds the value of a local variable, if it is still there. */
@@ -395,16 +432,13 @@ static int
 add_local(EngineState *st, PyObject *parts, PyObject *locals, PyObject *name, int named)
 {
     PyObject *value = PyObject_GetItem(locals, name);
-    PyObject *text = value == NULL ? NULL : format_argument(st, value);
     if (value == NULL) {
         PyErr_Clear();
-        text = PyUnicode_FromString("<deleted>");
+        return lines_add(parts, named ? "%U=<deleted>" : "<deleted>", name);
     }
-    Py_XDECREF(value);
-    if (text != NULL && named) {
-        Py_SETREF(text, PyUnicode_FromFormat("%U=%U", name, text));
-    }
-    return lines_take(parts, text);
+    int failed = add_named(st, parts, named ? name : NULL, value);
+    Py_DECREF(value);
+    return failed;
 }
 
 /* Adds what a function got as *name or **name. */
@@ -412,24 +446,27 @@ static int
 add_rest(EngineState *st, PyObject *parts, PyObject *locals, PyObject *name)
 {
     PyObject *rest = PyObject_GetItem(locals, name);
-    int failed = 0;
-    if (rest != NULL && PyTuple_CheckExact(rest)) {
-        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rest) && !failed; i++) {
-            failed = lines_take(parts, format_argument(st, PyTuple_GET_ITEM(rest, i)));
-        }
+    if (rest == NULL) {
+        PyErr_Clear(); /* deleted */
+        return 0;
     }
-    else if (rest != NULL && PyDict_CheckExact(rest)) {
-        PyObject *items = PyDict_Items(rest); /* a __repr__ may change the dict */
-        failed = items == NULL ? -1 : 0;
-        for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(items); i++) {
-            PyObject *pair = PyList_GET_ITEM(items, i);
-            PyObject *text = format_argument(st, PyTuple_GET_ITEM(pair, 1));
-            if (text != NULL) {
-                Py_SETREF(text, PyUnicode_FromFormat("%S=%U", PyTuple_GET_ITEM(pair, 0), text));
-            }
-            failed = lines_take(parts, text);
-        }
-        Py_XDECREF(items);
+    int named = PyDict_CheckExact(rest);
+    if (named) {
+        Py_SETREF(rest, PyDict_Items(rest)); /* a __repr__ may change the dict */
+    }
+    else if (!PyTuple_CheckExact(rest)) { /* the function has put something else there */
+        Py_DECREF(rest);
+        return 0;
+    }
+    int failed = rest == NULL ? -1 : 0;
+    Py_ssize_t n = failed ? 0 : PySequence_Fast_GET_SIZE(rest);
+    for (Py_ssize_t i = 0; i < n && i < REST_SHOWN && !failed; i++) {
+        PyObject *item = PySequence_Fast_GET_ITEM(rest, i);
+        failed = named ? add_named(st, parts, PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1))
+                       : add_named(st, parts, NULL, item);
+    }
+    if (n > REST_SHOWN && !failed) {
+        failed = lines_add(parts, "...");
     }
     Py_XDECREF(rest);
     return failed;
@@ -515,9 +552,8 @@ effect_node(EngineState *st, const DoeffTrace *trace, PyObject *prefix)
 }
 
 static PyObject *
-entry_node(EngineState *st, const TraceEntry *entry, Frames *frames, PyObject *child /* stolen or NULL: last */)
+entry_node(EngineState *st, const TraceEntry *entry, PyObject *frame, PyObject *child /* stolen or NULL: last */)
 {
-    PyObject *frame = frames_find(frames, entry);
     PyObject *args = frame == NULL ? PyUnicode_FromString("") : arguments_text(st, frame);
     PyObject *name = Py_NewRef(((PyCodeObject *)entry->code)->co_name);
     int is_last = child == NULL;
@@ -542,7 +578,7 @@ effect_root(EngineState *st, const DoeffTrace *trace, Frames *frames)
             failed = node == NULL;
         }
         if (!failed && is_call(prefix, entry)) {
-            node = entry_node(st, entry, frames, node);
+            node = entry_node(st, entry, frames->of[i], node);
             failed = node == NULL;
         }
     }
@@ -560,6 +596,7 @@ stacks_effects(EngineState *st, const DoeffTrace *trace, PyObject *traceback)
     else {
         Frames frames;
         frames_collect(&frames, traceback);
+        frames_match(&frames, trace);
         root = effect_root(st, trace, &frames);
         frames_release(&frames);
     }
