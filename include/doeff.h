@@ -49,7 +49,7 @@ struct DoeffContext {
     struct EngineState *st;
     struct DoeffHandlerContext *forwarder; /* a handler's body yielded the effect that it was given; borrowed */
     PyObject *captures;    /* the open CaptureGraph scopes: (nodes, those further out or None), or NULL; strong */
-    PyObject *listening;   /* the open Listen scopes: (messages, those further out or None), or NULL; strong */
+    PyObject *listening;   /* the innermost open Listen scope: [messages, the one further out or None], or NULL; strong */
     int attention;         /* something waits to be looked at between two effects */
     int store_shared;      /* the dict is also somebody's snapshot: copy before writing */
 };

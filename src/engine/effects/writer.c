@@ -7,8 +7,23 @@
  * holds it, so that the caller's list, a list that Get gave and one that a snapshot of the store
  * shares never change; else the store gets a copy first, and later messages cost nothing again.
  *
- * cx->listening is the chain of open Listen scopes of the task, innermost first. Each has a list of
- * its own, to which Tell appends as well. What the program does to __log__ does not touch it. */
+ * cx->listening is the chain of open Listen scopes of the task, innermost first; a scope is a list
+ * [messages, scope further out or None]. Tell appends to the messages of each as well. What the
+ * program does to __log__ does not touch them. */
+
+static inline PyObject *
+scope_messages(PyObject *scope)
+{
+    return PyList_GET_ITEM(scope, 0);
+}
+
+/* Borrowed, or NULL. */
+static inline PyObject *
+scope_outer(PyObject *scope)
+{
+    PyObject *outer = PyList_GET_ITEM(scope, 1);
+    return outer == Py_None ? NULL : outer;
+}
 
 /* ---- Tell ---- */
 
@@ -62,9 +77,8 @@ tell_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         }
     }
     int failed = append(log, message) < 0;
-    for (PyObject *open = cx->listening; DOEFF_UNLIKELY(open != NULL && open != Py_None) && !failed;
-         open = PyTuple_GET_ITEM(open, 1)) {
-        failed = append(PyTuple_GET_ITEM(open, 0), message) < 0;
+    for (PyObject *scope = cx->listening; DOEFF_UNLIKELY(scope != NULL) && !failed; scope = scope_outer(scope)) {
+        failed = append(scope_messages(scope), message) < 0;
     }
     if (failed) {
         return DOEFF_RAISE;
@@ -122,12 +136,18 @@ listen_init(EngineState *st, PyObject **f)
     return check_program(st, f[0], "sub_program");
 }
 
-/* ListenFrame closes its scope. a: the messages so far, b: the scopes further out, or None. */
+/* ListenFrame closes its scope. a: the messages so far, b: the scope. */
 
+/* A scope that a jump has left behind is closed already. */
 static void
 listen_close(DoeffContext *cx, DoeffFrame *frame)
 {
-    Py_XSETREF(cx->listening, frame->b == Py_None ? NULL : Py_NewRef(frame->b));
+    for (PyObject *scope = cx->listening; scope != NULL; scope = scope_outer(scope)) {
+        if (scope == frame->b) {
+            Py_XSETREF(cx->listening, Py_XNewRef(scope_outer(scope)));
+            return;
+        }
+    }
 }
 
 static DoeffStep
@@ -164,20 +184,65 @@ listen_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (context_begin(cx) < 0) {
         return DOEFF_RAISE;
     }
-    PyObject *before = cx->listening == NULL ? Py_None : cx->listening;
     PyObject *messages = boundedlog_new(cx->st);
-    PyObject *open = messages == NULL ? NULL : PyTuple_Pack(2, messages, before);
-    if (open == NULL) {
+    PyObject *scope = messages == NULL ? NULL : PyList_New(2);
+    if (scope == NULL) {
         Py_XDECREF(messages);
         return DOEFF_RAISE;
     }
-    if (context_push(cx, &listen_frame, messages, Py_NewRef(before)) < 0) {
-        Py_DECREF(open);
+    PyList_SET_ITEM(scope, 0, Py_NewRef(messages));
+    PyList_SET_ITEM(scope, 1, Py_NewRef(cx->listening == NULL ? Py_None : cx->listening));
+    if (context_push(cx, &listen_frame, messages, Py_NewRef(scope)) < 0) {
+        Py_DECREF(scope);
         return DOEFF_RAISE;
     }
-    Py_XSETREF(cx->listening, open);
+    Py_XSETREF(cx->listening, scope);
     *out = Py_NewRef(RECORD_FIELD(effect, 0));
     return DOEFF_PROGRAM;
+}
+
+void
+listen_rejoin(DoeffContext *cx, DoeffFiber *top, DoeffFiber *bottom)
+{
+    /* The scopes that the handler's body has opened come to lie outside those of the chain, and
+       were opened inside them: the whole row is linked anew. */
+    PyObject *innermost = NULL, *last = NULL; /* borrowed from the frames */
+    for (DoeffFiber *fiber = top; fiber != NULL; fiber = fiber == bottom ? MACHINE_OF(cx)->fiber : fiber->parent) {
+        for (Py_ssize_t i = fiber->len; i > 0; i--) {
+            if (fiber->frames[i - 1].kind != &listen_frame) {
+                continue;
+            }
+            PyObject *scope = fiber->frames[i - 1].b;
+            if (last == NULL) {
+                innermost = scope;
+            }
+            else {
+                (void)PyList_SetItem(last, 1, Py_NewRef(scope)); /* a list of two: cannot fail */
+            }
+            last = scope;
+        }
+    }
+    if (last != NULL) {
+        (void)PyList_SetItem(last, 1, Py_NewRef(Py_None));
+    }
+    Py_XSETREF(cx->listening, Py_XNewRef(innermost));
+}
+
+void
+listen_leave(DoeffContext *cx)
+{
+    if (DOEFF_LIKELY(cx->listening == NULL)) {
+        return;
+    }
+    PyObject *scope = NULL;
+    for (DoeffFiber *fiber = MACHINE_OF(cx)->fiber; fiber != NULL && scope == NULL; fiber = fiber->parent) {
+        for (Py_ssize_t i = fiber->len; i > 0 && scope == NULL; i--) {
+            if (fiber->frames[i - 1].kind == &listen_frame) {
+                scope = fiber->frames[i - 1].b;
+            }
+        }
+    }
+    Py_XSETREF(cx->listening, Py_XNewRef(scope));
 }
 
 static const RecordSpec listen_spec = {

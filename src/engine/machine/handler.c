@@ -84,7 +84,7 @@ ctx_new(EngineState *st)
     ctx->outer_body = ctx->inner = ctx->outward = NULL;
     ctx->body_top = ctx->body_bottom = NULL;
     ctx->loose = NULL;
-    ctx->resumed_at = ctx->after_env = NULL;
+    ctx->resumed_at = ctx->after_env = ctx->listening = NULL;
     ctx->body_done = 0;
     return ctx;
 }
@@ -102,6 +102,7 @@ ctx_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(ctx->inner);
     Py_VISIT(ctx->loose);
     Py_VISIT(ctx->after_env);
+    Py_VISIT(ctx->listening);
     int failed = fiber_traverse(ctx->body_top, visit, arg);
     return failed || ctx->state != CTX_CAPTURED ? failed : fiber_traverse(ctx->top, visit, arg);
 }
@@ -127,6 +128,7 @@ ctx_clear(PyObject *op)
     Py_CLEAR(ctx->loose);
     Py_CLEAR(ctx->resumed_at);
     Py_CLEAR(ctx->after_env);
+    Py_CLEAR(ctx->listening);
     return 0;
 }
 
@@ -177,6 +179,7 @@ enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
         inner = inner->inner;
     }
     ctx->env = Py_NewRef(inner == NULL ? cx->env : inner->env);
+    ctx->listening = Py_XNewRef(cx->listening);
     ctx->top = m->fiber;
     ctx->bottom = owner;
     ctx->state = CTX_CAPTURED;
@@ -262,6 +265,10 @@ already_resumed(DoeffHandlerContext *ctx)
 static DoeffStep
 resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
 {
+    if (DOEFF_UNLIKELY(cx->listening != ctx->listening)) {
+        listen_rejoin(cx, ctx->top, ctx->bottom);
+    }
+    Py_CLEAR(ctx->listening);
     link_chain(MACHINE_OF(cx), ctx);
     context_set_env(cx, Py_NewRef(ctx->env));
     return DOEFF_VALUE;
@@ -304,6 +311,9 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
             bottom = ctx->bottom;
             ctx->top = ctx->bottom = NULL;
             ctx->state = CTX_RESUMED;
+        }
+        if (to != ctx) {
+            listen_leave(cx);
         }
         resume_origin(cx, to);
         if (cesk_adopt_env(cx, env) < 0) {
@@ -350,6 +360,7 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
     if (cesk_adopt_env(cx, env) < 0) {
         goto wrong;
     }
+    listen_leave(cx);
     if (error != NULL) {
         PyErr_SetRaisedException(error);
     }
