@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from ._cache_policy import CacheLifecycle, CachePolicy, CacheStorage
     from ._trace_error import TraceError, trace_err
     from ._wgraph import WGraph, WNode, WStep
+    from .analysis import EffectCallTree
     from .cache import (
         CACHE_PATH_ENV_KEY,
         CacheComputationError,
@@ -102,6 +103,13 @@ if TYPE_CHECKING:
         cache_key,
         clear_persistent_cache,
         persistent_cache_path,
+    )
+    from .graph_snapshot import (
+        build_graph_snapshot,
+        graph_to_html,
+        graph_to_html_async,
+        write_graph_html,
+        write_graph_html_async,
     )
     from .run import ProgramRunResult, run_program
 
@@ -159,6 +167,7 @@ __all__ = [
     "CircularAskError",
     "Effect",
     "EffectBase",
+    "EffectCallTree",
     "EffectGenerator",
     "Err",
     "FrozenDict",
@@ -206,6 +215,7 @@ __all__ = [
     "async_handlers_preset",
     "atomic_get",
     "atomic_update",
+    "build_graph_snapshot",
     "cache",
     "cache_1hour",
     "cache_1min",
@@ -222,6 +232,8 @@ __all__ = [
     "do",
     "get",
     "get_time",
+    "graph_to_html",
+    "graph_to_html_async",
     "intercept_program_effect",
     "io",
     "listen",
@@ -240,9 +252,17 @@ __all__ = [
     "sync_run",
     "tell",
     "trace_err",
+    "write_graph_html",
+    "write_graph_html_async",
 ]
 
 _HOMES = {
+    "build_graph_snapshot": "graph_snapshot",
+    "graph_to_html": "graph_snapshot",
+    "graph_to_html_async": "graph_snapshot",
+    "write_graph_html": "graph_snapshot",
+    "write_graph_html_async": "graph_snapshot",
+    "EffectCallTree": "analysis",
     "CACHE_PATH_ENV_KEY": "cache",
     "CacheComputationError": "cache",
     "CacheLifecycle": "_cache_policy",
@@ -271,7 +291,9 @@ _HOMES = {
 
 _MODULES = frozenset(
     [
+        "analysis",
         "cesk",
+        "graph_snapshot",
         "cesk_traceback",
         "cli",
         "core",

@@ -10,14 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias, TypeVar
 
-    from ._engine import EffectBase, HandlerContext
+    from ._engine import HandlerContext
 
     T = TypeVar("T")
     EffectGenerator: TypeAlias = Generator[Any, Any, T]
     EnvKey: TypeAlias = Hashable
     Store: TypeAlias = dict[str, Any]
     Environment: TypeAlias = FrozenDict[Any, Any]
-    Handler: TypeAlias = Callable[[EffectBase, HandlerContext], Any]
+    Handler: TypeAlias = Callable[[Any, HandlerContext], Any]
 else:
     EffectGenerator = Generator
     EnvKey = Hashable

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import CodeType, FrameType
 
 __all__ = ["EffectCreationContext", "capture"]
@@ -47,6 +48,9 @@ class EffectCreationContext:
     line: int
     function: str
     frame_info = None
+    _code: str | None
+    _places: Sequence[tuple[CodeType, int]]
+    _stack: list[dict[str, Any]]
 
     def __init__(
         self,
@@ -150,7 +154,7 @@ class EffectCreationContext:
 
 
 def _from_frame(frame: FrameType | None) -> EffectCreationContext:
-    places = []
+    places: list[tuple[CodeType, int]] = []
     while frame is not None and len(places) <= _DEPTH:
         if not frame.f_code.co_filename.startswith(_PACKAGE):
             places.append((frame.f_code, frame.f_lasti))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._engine import BoundedLog
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ._engine import EffectBase
     from ._origin import EffectCreationContext
 
-    E = TypeVar("E", bound=EffectBase)
+    E = TypeVar("E", bound=EffectBase[Any])
 
 __all__ = ["BoundedLog", "capture_creation_context", "create_effect_with_trace"]
 

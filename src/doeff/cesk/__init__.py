@@ -12,6 +12,7 @@ from doeff.cesk.errors import (
 )
 from doeff.cesk.frames import (
     AskLazyFrame,
+    Frame,
     GatherFrame,
     GraphCaptureFrame,
     HandlerFrame,
@@ -37,6 +38,16 @@ from doeff.cesk.handlers import (
 )
 from doeff.cesk.result import DirectState
 from doeff.cesk.run import async_handlers_preset, sync_handlers_preset, sync_run
+from doeff.cesk.runtime_result import (
+    EffectCallNode,
+    EffectStackTrace,
+    KFrame,
+    KStackTrace,
+    PythonFrame,
+    PythonStackTrace,
+    RuntimeResult,
+    SourceLocation,
+)
 from doeff.cesk.state import CESKState, EffectControl, Error, ProgramControl, Value
 from doeff.cesk.types import Environment, Store, empty_environment, empty_store
 
@@ -44,9 +55,12 @@ __all__ = [
     "AskLazyFrame",
     "CESKState",
     "DirectState",
+    "EffectCallNode",
     "EffectControl",
+    "EffectStackTrace",
     "Environment",
     "Error",
+    "Frame",
     "GatherFrame",
     "GraphCaptureFrame",
     "Handler",
@@ -55,6 +69,8 @@ __all__ = [
     "HandlerResultFrame",
     "InterceptFrame",
     "InterpreterInvariantError",
+    "KFrame",
+    "KStackTrace",
     "Kontinuation",
     "ListenCaptureFrame",
     "ListenFrame",
@@ -62,9 +78,13 @@ __all__ = [
     "LocalRestoreFrame",
     "MissingEnvKeyError",
     "ProgramControl",
+    "PythonFrame",
+    "PythonStackTrace",
     "ResumeK",
     "ReturnFrame",
+    "RuntimeResult",
     "SafeFrame",
+    "SourceLocation",
     "Store",
     "UnhandledEffectError",
     "Value",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol, runtime_checkable
+
 from doeff._engine import Kontinuation
 from doeff._frames import (
     AskLazyFrame,
@@ -20,6 +22,7 @@ from doeff._frames import LocalFrame as LocalRestoreFrame
 
 __all__ = [
     "AskLazyFrame",
+    "Frame",
     "GatherFrame",
     "GraphCaptureFrame",
     "HandlerFrame",
@@ -33,3 +36,17 @@ __all__ = [
     "ReturnFrame",
     "SafeFrame",
 ]
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """Any object with these two methods can stand in a continuation.
+
+    They give a ``CESKState`` (or a v1 ``FrameResult``), whose K is used as it is.
+    """
+
+    def on_value(self, value: Any, env: Any, store: Any, k: Any, /) -> Any: ...
+
+    def on_error(
+        self, error: BaseException, env: Any, store: Any, k: Any, /
+    ) -> Any: ...

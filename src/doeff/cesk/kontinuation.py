@@ -23,7 +23,9 @@ __all__ = [
 
 def push_frame(k: Sequence[Any], frame: Any) -> Sequence[Any]:
     """``frame`` in front of ``k``."""
-    return [frame] + k  # type: ignore[operator]  # noqa: RUF005 -- a Kontinuation stays one
+    front: Any = [frame]
+    joined: Sequence[Any] = front + k  # a Kontinuation stays one
+    return joined
 
 
 def pop_frame(k: Sequence[Any]) -> tuple[Any, Sequence[Any]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from doeff._engine import IO, IOPerformEffect
+from doeff._engine import IO, IOPerformEffect, perform
 
 __all__ = ["IO", "IOPerformEffect", "io", "perform", "run"]
 
 io = IO
-perform = IO
 run = IO

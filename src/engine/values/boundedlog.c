@@ -213,15 +213,15 @@ log_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef log_methods[] = {
-    {"append", log_append, METH_O, PyDoc_STR("append(entry)\n--\n\nAdd an entry at the end.")},
+    {"append", log_append, METH_O, PyDoc_STR("append($self, entry, /)\n--\n\nAdd an entry at the end.")},
     {"insert", (PyCFunction)(void (*)(void))log_insert, METH_FASTCALL,
-     PyDoc_STR("insert(index, entry)\n--\n\nAdd an entry before index.")},
-    {"extend", log_extend, METH_O, PyDoc_STR("extend(iterable)\n--\n\nAdd entries at the end.")},
-    {"copy", log_copy, METH_NOARGS, PyDoc_STR("copy()\n--\n\nA log with the same entries and bound.")},
+     PyDoc_STR("insert($self, index, entry, /)\n--\n\nAdd an entry before index.")},
+    {"extend", log_extend, METH_O, PyDoc_STR("extend($self, iterable, /)\n--\n\nAdd entries at the end.")},
+    {"copy", log_copy, METH_NOARGS, PyDoc_STR("copy($self, /)\n--\n\nA log with the same entries and bound.")},
     {"__copy__", log_copy, METH_NOARGS, NULL},
-    {"spawn_empty", log_spawn_empty, METH_NOARGS, PyDoc_STR("spawn_empty()\n--\n\nAn empty log with the same bound.")},
+    {"spawn_empty", log_spawn_empty, METH_NOARGS, PyDoc_STR("spawn_empty($self, /)\n--\n\nAn empty log with the same bound.")},
     {"set_max_entries", log_set_max_entries, METH_O,
-     PyDoc_STR("set_max_entries(max_entries)\n--\n\nChange the bound (None: no bound) and drop what is beyond it.")},
+     PyDoc_STR("set_max_entries($self, max_entries, /)\n--\n\nChange the bound (None: no bound) and drop what is beyond it.")},
     {"__reduce__", log_reduce, METH_NOARGS, NULL},
     {"__setstate__", log_set_max_entries, METH_O, NULL},
     {NULL},

@@ -258,11 +258,11 @@ static PyGetSetDef frozen_getset[] = {
 
 static PyMethodDef frozen_methods[] = {
     {"set", (PyCFunction)(void (*)(void))frozen_set, METH_FASTCALL,
-     PyDoc_STR("set(key, value)\n--\n\nA copy with one item set.")},
-    {"delete", frozen_delete, METH_O, PyDoc_STR("delete(key)\n--\n\nA copy without key; KeyError if it is not there.")},
-    {"copy", frozen_copy, METH_NOARGS, PyDoc_STR("copy()\n--\n\nThis very object: it never changes.")},
+     PyDoc_STR("set($self, key, value, /)\n--\n\nA copy with one item set.")},
+    {"delete", frozen_delete, METH_O, PyDoc_STR("delete($self, key, /)\n--\n\nA copy without key; KeyError if it is not there.")},
+    {"copy", frozen_copy, METH_NOARGS, PyDoc_STR("copy($self, /)\n--\n\nThis very object: it never changes.")},
     {"fromkeys", (PyCFunction)(void (*)(void))frozen_fromkeys, METH_FASTCALL | METH_CLASS,
-     PyDoc_STR("fromkeys(keys, value=None)\n--\n\nA FrozenDict with the same value for every key.")},
+     PyDoc_STR("fromkeys($type, keys, value=None, /)\n--\n\nA FrozenDict with the same value for every key.")},
     {"__copy__", frozen_copy, METH_NOARGS, NULL},
     {"__deepcopy__", frozen_deepcopy, METH_O, NULL},
     {"__reduce__", frozen_reduce, METH_NOARGS, NULL},

@@ -1,0 +1,146 @@
+"""What the types of programs say; read by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, assert_type
+
+from doeff import (
+    NOTHING,
+    Ask,
+    EffectBase,
+    EffectGenerator,
+    Err,
+    FrozenDict,
+    GetTime,
+    HandlerContext,
+    Listen,
+    ListenResult,
+    Local,
+    Maybe,
+    Modify,
+    Ok,
+    Program,
+    Pure,
+    Put,
+    Result,
+    RuntimeResult,
+    Safe,
+    Some,
+    WithHandler,
+    do,
+    sync_handlers_preset,
+    sync_run,
+)
+from doeff.program import KleisliProgramCall
+
+
+@do
+def add(a: int, b: int = 1) -> EffectGenerator[int]:
+    yield Put("sum", a + b)
+    return a + b
+
+
+@do
+def generator(flag: bool) -> Generator[Any, Any, str]:
+    yield Ask("k")
+    return "x" if flag else "y"
+
+
+@do
+def plain(text: str) -> int:
+    return len(text)
+
+
+@do
+async def awaited(n: int) -> list[int]:
+    await Put("n", n)
+    assert_type(await add(n), int)
+    assert_type(await GetTime(), datetime)
+    return [n]
+
+
+@dataclass(frozen=True)
+class LookUp(EffectBase[float]):
+    sku: str
+
+
+class Shop:
+    @do
+    def price(self, sku: str) -> EffectGenerator[float]:
+        price: float = yield LookUp(sku)
+        return price
+
+
+@do
+def handler(effect: EffectBase[Any], ctx: HandlerContext) -> EffectGenerator[Any]:
+    if isinstance(effect, LookUp):
+        return 1.5
+    return (yield effect)
+
+
+def calls() -> None:
+    assert_type(add(1), KleisliProgramCall[int])
+    assert_type(add(1, b=2), KleisliProgramCall[int])
+    add("1")  # type: ignore[arg-type]
+    add()  # type: ignore[call-arg]
+    assert_type(generator(True), KleisliProgramCall[str])
+    assert_type(plain("x"), KleisliProgramCall[int])
+    assert_type(awaited(1), KleisliProgramCall[list[int]])
+    assert_type(Shop().price("x"), KleisliProgramCall[float])
+
+
+def combinators() -> None:
+    assert_type(add(1).map(str), Program[str])
+    assert_type(add(1).flat_map(lambda n: Pure([n])), Program[list[int]])
+    assert_type(add(1).then(generator(True)), Program[str])
+    assert_type(Program.sequence([add(1), add(2)]), Program[list[int]])
+    assert_type(Program.traverse("abc", plain), Program[list[int]])
+    assert_type(add(1).field, Program[Any])
+    if add(1):  # the runtime refuses as well
+        pass
+
+
+def effects() -> None:
+    p: Program[int] = add(1)
+    local: Program[int] = Local({"k": 1}, p)
+    safe: Program[Result[int]] = Safe(p)
+    listen: Program[ListenResult[int]] = Listen(p)
+    modified: Program[int] = Modify("n", lambda n: 1)
+    handled: Program[int] = WithHandler(handler, p)
+    wrong: Program[str] = Safe(p)  # type: ignore[assignment]
+    Put(1, 2)  # type: ignore[arg-type]
+    Safe(3)  # type: ignore[arg-type]
+    _ = (local, safe, listen, modified, handled, wrong)
+
+
+def runs() -> None:
+    result = sync_run(add(1), [*sync_handlers_preset, handler], env={"k": 1})
+    assert_type(result, RuntimeResult[int])
+    assert_type(result.value, int)
+    match result.result:
+        case Ok(value):
+            n: int = value
+            _ = n
+        case Err(error):
+            assert_type(error, BaseException)
+
+
+def values() -> None:
+    result: Result[int] = Ok(1)
+    assert_type(result.map(str), Result[str])
+    assert_type(result.unwrap_or(None), int | None)
+    assert_type(result | Ok("x"), Result[int | str])
+    failed: Result[int] = Err(ValueError())
+    maybe: Maybe[int] = Some(1)
+    nothing: Maybe[int] = NOTHING
+    assert_type(maybe.flat_map(lambda n: Some([n])), Maybe[list[int]])
+    assert_type(maybe.ok_or(ValueError()), Result[int])
+    assert_type(Maybe.from_optional(3), Maybe[int])
+    env: FrozenDict[str, int] = FrozenDict({"a": 1})
+    env["a"] = 2  # type: ignore[index, assignment]
+    assert_type(env.set("b", 2), FrozenDict[str, int])
+    assert_type(env["a"], int)
+    _ = (failed, nothing)
