@@ -1,6 +1,6 @@
 """The ``cache`` decorator: a ``@do`` function that computes each result once.
 
-``doeff.cache`` is both this module and, called, the decorator factory in it.
+``doeff.cache`` is both this module and the decorator factory in it, which has the module's names.
 
 Contract: effects, part 3.8.
 """
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import _engine
@@ -328,16 +326,9 @@ def clear_persistent_cache(path: str | os.PathLike[str] | None = None) -> Path:
     return file
 
 
-# ---- doeff.cache(...) --------------------------------------------------------------------------
+# ---- doeff.cache.cache_key ---------------------------------------------------------------------
 
-
-class _Callable(ModuleType):
-    """The module itself, which importing it puts in place of ``doeff.cache``."""
-
-    __doeff_do_wrapper__ = True
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return cache(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
+# ``import doeff.cache`` leaves the decorator factory in ``doeff.cache``, not this module.
+for _name in __all__:
+    setattr(cache, _name, globals()[_name])
+del _name

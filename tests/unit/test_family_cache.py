@@ -237,6 +237,8 @@ def test_module_and_decorator_share_their_name():
     from doeff.cache import cache_1hour
 
     assert cache_1hour.__doeff_do_wrapper__
+    assert doeff.cache.cache_key is cache_key
+    assert doeff.cache.cache is cache
     assert cache.__doeff_do_wrapper__
 
 
