@@ -15,7 +15,7 @@ from typing import Any
 class _View:
     """A frame by its fields. Equal when class and fields are."""
 
-    __slots__ = ()
+    __slots__ = ("_origin",)  # where in a continuation it was seen; set by the engine
     __match_args__: tuple[str, ...] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,7 +36,8 @@ class _View:
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        return all(getattr(self, n) is getattr(other, n) for n in self.__match_args__)
+        pairs = ((getattr(self, n), getattr(other, n)) for n in self.__match_args__)
+        return all(a is b or a == b for a, b in pairs)
 
     def __hash__(self) -> int:
         return hash((type(self), *(id(getattr(self, n)) for n in self.__match_args__)))

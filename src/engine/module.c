@@ -40,6 +40,7 @@ intern_strings(EngineState *st)
         {&st->str_value, "value"},
         {&st->str_meta, "meta"},
         {&st->str_keys, "keys"},
+        {&st->str_origin, "_origin"},
         {&st->str_trace, "__doeff_trace__"},
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
@@ -195,6 +196,8 @@ PyModuleDef doeff_engine_module = {
     .m_clear = engine_clear,
     .m_free = engine_free,
 };
+
+PyMODINIT_FUNC PyInit__engine(void);
 
 PyMODINIT_FUNC
 PyInit__engine(void)

@@ -78,6 +78,7 @@
     X(PyObject, str_value)                                           \
     X(PyObject, str_meta)                                            \
     X(PyObject, str_keys)                                            \
+    X(PyObject, str_origin)                                          \
     X(PyObject, str_trace)
 
 #define ENGINE_RECORDS(X)                                            \

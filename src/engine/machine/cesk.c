@@ -70,6 +70,28 @@ cesk_adopt_env(DoeffContext *cx, PyObject *env)
     return 0;
 }
 
+static DoeffStep
+env_restore(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **Py_UNUSED(out))
+{
+    context_set_env(cx, Py_NewRef(frame->a));
+    return DOEFF_PASS;
+}
+
+static const DoeffFrameKind env_frame = {
+    .name = "LocalFrame",
+    .on_value = env_restore,
+    .on_error = env_restore,
+};
+
+int
+cesk_use_env(DoeffContext *cx, PyObject *env)
+{
+    if (env == Py_None || env == cx->env) {
+        return 0;
+    }
+    return context_push(cx, &env_frame, Py_NewRef(cx->env), NULL) < 0 ? -1 : cesk_adopt_env(cx, env);
+}
+
 int
 cesk_push_frames(DoeffContext *cx, PyObject *prefix)
 {
@@ -95,23 +117,26 @@ cesk_continue(DoeffContext *cx, PyObject *frame, PyObject *state, PyObject **out
     if (kontinuation_target(st, RECORD_FIELD(state, 3), &target) < 0) {
         return DOEFF_RAISE;
     }
+    DoeffStep step = DOEFF_RAISE;
     if (target.part != K_REST && target.part != K_NOTHING) {
         PyErr_SetString(PyExc_RuntimeError,
                         "a frame goes on with the continuation that it was given (k_rest), with frames in "
                         "front of it, or with the empty one");
-        return DOEFF_RAISE;
+        goto done;
     }
     if (cesk_adopt_store(cx, RECORD_FIELD(state, 2)) < 0 || cesk_adopt_env(cx, RECORD_FIELD(state, 1)) < 0
         || cesk_push_frames(cx, target.prefix) < 0) {
-        return DOEFF_RAISE;
+        goto done;
     }
-    DoeffStep step = cesk_control(st, RECORD_FIELD(state, 0), out);
+    step = cesk_control(st, RECORD_FIELD(state, 0), out);
     if (target.part == K_NOTHING) { /* exactly as given: the task ends here */
         PyObject *what = step == DOEFF_RAISE ? PyErr_GetRaisedException() : *out;
         *out = NULL;
         (void)machine_unwind_all(MACHINE_OF(cx), step, what);
-        return DOEFF_RAISE;
+        step = DOEFF_RAISE;
     }
+done:
+    Py_XDECREF(target.prefix);
     return step;
 }
 
@@ -224,7 +249,86 @@ with_program(PyObject *cls, PyObject *args, PyObject *kwargs)
     return make_state(st, record_new1(st->rec.ProgramControl, Py_NewRef(program)), env, store, k);
 }
 
+/* resume_value(value, ctx) and the like: env, store and k of a HandlerContext. */
+static PyObject *
+resuming(PyObject *cls, PyObject *args, PyObject *kwargs, const char *what, int kind)
+{
+    char *keywords[] = {(char *)what, "ctx", NULL};
+    PyObject *thing, *ctx;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO", keywords, &thing, &ctx)) {
+        return NULL;
+    }
+    if (kind == 1 && !PyExceptionInstance_Check(thing)) {
+        PyErr_Format(PyExc_TypeError, "error must be an exception, got %s", Py_TYPE(thing)->tp_name);
+        return NULL;
+    }
+    EngineState *st = engine_state_of((PyTypeObject *)cls);
+    PyObject *env = PyObject_GetAttrString(ctx, "env");
+    PyObject *store = env == NULL ? NULL : PyObject_GetAttrString(ctx, "store");
+    PyObject *k = store == NULL ? NULL : PyObject_GetAttrString(ctx, "k");
+    PyObject *state = NULL;
+    if (k != NULL) {
+        PyObject *control = kind == 1 ? record_new2(st->rec.Error, Py_NewRef(thing), Py_NewRef(Py_None))
+                                      : record_new1(kind == 0 ? st->rec.Value : st->rec.ProgramControl,
+                                                    Py_NewRef(thing));
+        state = make_state(st, control, env, store, k);
+    }
+    Py_XDECREF(env);
+    Py_XDECREF(store);
+    Py_XDECREF(k);
+    return state;
+}
+
+static PyObject *
+resume_value(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    return resuming(cls, args, kwargs, "value", 0);
+}
+
+static PyObject *
+resume_error(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    return resuming(cls, args, kwargs, "error", 1);
+}
+
+static PyObject *
+resume_program(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    return resuming(cls, args, kwargs, "program", 2);
+}
+
+static PyObject *
+initial(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"program", "env", "store", NULL};
+    PyObject *program, *env = Py_None, *store = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:initial", keywords, &program, &env, &store)) {
+        return NULL;
+    }
+    EngineState *st = engine_state_of((PyTypeObject *)cls);
+    return make_state(st, record_new1(st->rec.ProgramControl, Py_NewRef(program)), env, store, Py_None);
+}
+
+static PyObject *
+get_store(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(RECORD_FIELD(self, 2));
+}
+
+static PyGetSetDef state_getset[] = {
+    {"store", get_store, NULL, PyDoc_STR("S, by its long name."), NULL},
+    {NULL},
+};
+
 static PyMethodDef state_methods[] = {
+    {"initial", (PyCFunction)(void (*)(void))initial, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     PyDoc_STR("initial(program, env=None, store=None)\n--\n\nThe state in which a run of program begins.")},
+    {"resume_value", (PyCFunction)(void (*)(void))resume_value, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     PyDoc_STR("resume_value(value, ctx)\n--\n\nwith_value with the env, store and k of a HandlerContext.")},
+    {"resume_error", (PyCFunction)(void (*)(void))resume_error, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     PyDoc_STR("resume_error(error, ctx)\n--\n\nwith_error with the env, store and k of a HandlerContext.")},
+    {"resume_program", (PyCFunction)(void (*)(void))resume_program, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     PyDoc_STR("resume_program(program, ctx)\n--\n\nwith_program with the env, store and k of a HandlerContext.")},
     {"with_value", (PyCFunction)(void (*)(void))with_value, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
      PyDoc_STR("with_value(value, env, store, k)\n--\n\nA state that gives value to k.")},
     {"with_error", (PyCFunction)(void (*)(void))with_error, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
@@ -236,6 +340,7 @@ static PyMethodDef state_methods[] = {
 
 static PyType_Slot state_slots[] = {
     {Py_tp_methods, state_methods},
+    {Py_tp_getset, state_getset},
     {0, NULL},
 };
 

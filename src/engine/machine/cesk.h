@@ -15,6 +15,8 @@ DoeffStep cesk_control(EngineState *st, PyObject *control, PyObject **out);
 /* Takes over the S and E of a state that user code returned; None keeps what is in force. */
 int cesk_adopt_store(DoeffContext *cx, PyObject *store);
 int cesk_adopt_env(DoeffContext *cx, PyObject *env);
+/* The same for what is started now only: a frame puts the environment back. */
+int cesk_use_env(DoeffContext *cx, PyObject *env);
 /* Goes on with the CESKState that a Python frame returned; its K counts exactly as given. */
 DoeffStep cesk_continue(DoeffContext *cx, PyObject *frame, PyObject *state, PyObject **out);
 /* Pushes Python frames (a tuple or NULL, innermost first) on the current fiber. */

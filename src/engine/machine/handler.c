@@ -279,7 +279,7 @@ static int
 is_last_owner(DoeffHandlerContext *ctx, PyObject *result, PyObject *k)
 {
     Py_ssize_t ours = 1;
-    if (result != NULL && Py_REFCNT(result) == 1 && Py_REFCNT(k) == 1 && kontinuation_context(k) == ctx) {
+    if (k != NULL && Py_REFCNT(result) == 1 && Py_REFCNT(k) == 1 && kontinuation_context(k) == ctx) {
         ours = 2;
     }
     return ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == ours;
@@ -315,16 +315,25 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
         if (to != ctx) {
             listen_leave(cx);
         }
+        DoeffHandlerContext *forwarder = step == DOEFF_PROGRAM ? to->inner : NULL;
         resume_origin(cx, to);
-        if (cesk_adopt_env(cx, env) < 0) {
+        cx->forwarder = forwarder; /* a program runs where the effect was first performed */
+        if (context_begin(cx) < 0) {
             goto wrong;
         }
-        if (cesk_push_frames(cx, target.prefix) < 0) {
+        if (target.skip > 0) {
+            PyObject *what = step == DOEFF_RAISE ? error : *out;
+            error = *out = NULL;
+            (void)machine_unwind_frames(m, target.skip, step, what);
+            step = DOEFF_RAISE; /* GeneratorExit is set */
+        }
+        else if (cesk_use_env(cx, env) < 0 || cesk_push_frames(cx, target.prefix) < 0) {
             goto wrong;
         }
         if (top != NULL) {
             machine_orphan(m, top, bottom);
         }
+        Py_XDECREF(target.prefix);
         if (error != NULL) {
             PyErr_SetRaisedException(error);
         }
@@ -334,17 +343,16 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
         PyErr_SetString(PyExc_RuntimeError, "a handler cannot jump to the rest that a frame was given");
         goto wrong;
     }
+    if (target.part == K_OUTER && cesk_push_frames(cx, target.prefix) < 0) {
+        goto wrong;
+    }
+    Py_CLEAR(target.prefix);
     /* Outward: our own chain is left behind, unwound first if nobody else can resume it. */
     int dropped = is_last_owner(ctx, result, k);
     if (dropped || target.part == K_NOTHING) {
         PyObject *what = step == DOEFF_RAISE ? error : *out;
         *out = NULL;
         DoeffFiber *top = ctx->top, *bottom = ctx->bottom;
-        if (cesk_adopt_env(cx, env) < 0) {
-            Py_DECREF(what);
-            error = NULL;
-            goto wrong;
-        }
         if (target.part == K_NOTHING) {
             if (dropped) {
                 link_chain(m, ctx);
@@ -357,8 +365,8 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
         (void)machine_unwind(m, top, bottom, step, what);
         return DOEFF_RAISE;
     }
-    if (cesk_adopt_env(cx, env) < 0) {
-        goto wrong;
+    if (ctx->bottom != NULL && ctx->bottom->ret_env != NULL) { /* as if the scope had ended */
+        context_set_env(cx, Py_NewRef(ctx->bottom->ret_env));
     }
     listen_leave(cx);
     if (error != NULL) {
@@ -366,6 +374,7 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
     }
     return step;
 wrong:
+    Py_XDECREF(target.prefix);
     Py_XDECREF(error);
     Py_CLEAR(*out);
     if (ctx->state == CTX_CAPTURED) {
@@ -382,15 +391,14 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
     PyTypeObject *type = Py_TYPE(value);
     if (DOEFF_UNLIKELY(type == st->rec.DirectState->type)) {
         value = RECORD_FIELD(value, 0);
-        type = Py_TYPE(value);
-        PyObject *k = type == st->rec.CESKState->type ? RECORD_FIELD(value, 3) : Py_None;
+        PyObject *k = RECORD_FIELD(value, 3);
         DoeffStep step = cesk_control(st, RECORD_FIELD(value, 0), out);
         return go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
     }
     if (DOEFF_UNLIKELY(type == st->rec.CESKState->type)) {
         PyObject *k = RECORD_FIELD(value, 3);
         if (PyList_CheckExact(k) && PyList_GET_SIZE(k) == 0) {
-            k = Py_None; /* an empty K means: resume */
+            k = NULL; /* an empty K means: resume */
         }
         DoeffStep step = cesk_control(st, RECORD_FIELD(value, 0), out);
         return go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);

@@ -45,29 +45,91 @@ kontinuation_rest(EngineState *st, DoeffMachine *machine)
 
 /* ---- what a K that comes back means ---- */
 
+static int
+wrong_k(PyObject *k)
+{
+    PyErr_Format(PyExc_TypeError,
+                 "k must be a continuation taken from ctx (ctx.k, ctx.delimited_k, ctx.outer_k), a part of one, or "
+                 "one with frames in front ([frame] + ctx.k), got %s",
+                 Py_TYPE(k)->tp_name);
+    return -1;
+}
+
+static void
+target_of_view(Kontinuation *view, KontinuationTarget *target)
+{
+    target->ctx = view->ctx;
+    target->part = view->part == K_ALL || view->part == K_DELIMITED ? K_ORIGIN : view->part;
+}
+
+/* A list made from continuations: Python frames, then views that run on to the end of the view that
+ * they were taken from. */
+static int
+target_of_list(EngineState *st, PyObject *list, KontinuationTarget *target)
+{
+    Py_ssize_t n = PyList_GET_SIZE(list), at = 0;
+    PyObject *origin = NULL;
+    for (; at < n; at++) {
+        if (PyObject_GetOptionalAttr(PyList_GET_ITEM(list, at), st->str_origin, &origin) < 0) {
+            return -1;
+        }
+        if (origin != NULL && PyTuple_CheckExact(origin)) {
+            break;
+        }
+        Py_CLEAR(origin);
+    }
+    if (origin == NULL) {
+        return wrong_k(list);
+    }
+    Kontinuation *view = (Kontinuation *)PyTuple_GET_ITEM(origin, 0);
+    Py_ssize_t index = PyLong_AsSsize_t(PyTuple_GET_ITEM(origin, 1));
+    Py_ssize_t length = PyLong_AsSsize_t(PyTuple_GET_ITEM(origin, 2));
+    Py_ssize_t inner = PyLong_AsSsize_t(PyTuple_GET_ITEM(origin, 3));
+    target_of_view(view, target);
+    int failed = 0;
+    if (n - at != length - index && !(view->part == K_ALL && n - at == inner - index)) {
+        failed = wrong_k(list);
+    }
+    else if (target->part == K_ORIGIN && index >= inner) {
+        target->part = K_OUTER;
+        failed = index > inner ? wrong_k(list) : 0;
+    }
+    else if (target->part != K_ORIGIN && index > 0) {
+        failed = wrong_k(list);
+    }
+    else {
+        target->skip = index;
+    }
+    Py_DECREF(origin);
+    if (!failed && at > 0) {
+        PyObject *frames = PyList_GetSlice(list, 0, at);
+        target->prefix = frames == NULL ? NULL : PyList_AsTuple(frames);
+        Py_XDECREF(frames);
+        failed = target->prefix == NULL ? -1 : 0;
+    }
+    return failed;
+}
+
 int
 kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target)
 {
-    *target = (KontinuationTarget){NULL, K_ORIGIN, NULL};
-    if (k == Py_None) {
+    *target = (KontinuationTarget){.part = K_ORIGIN};
+    if (k == NULL) {
         return 0;
     }
     if (Py_IS_TYPE(k, st->Kontinuation_Type)) {
-        Kontinuation *view = (Kontinuation *)k;
-        target->ctx = view->ctx;
-        target->part = view->part == K_ALL || view->part == K_DELIMITED ? K_ORIGIN : view->part;
-        target->prefix = view->prefix;
+        target_of_view((Kontinuation *)k, target);
+        target->prefix = Py_XNewRef(((Kontinuation *)k)->prefix);
         return 0;
     }
-    if (PyList_Check(k) && PyList_GET_SIZE(k) == 0) {
+    if (!PyList_Check(k)) {
+        return wrong_k(k);
+    }
+    if (PyList_GET_SIZE(k) == 0) {
         target->part = K_NOTHING;
         return 0;
     }
-    PyErr_Format(PyExc_TypeError,
-                 "k must be a continuation taken from ctx (ctx.k, ctx.delimited_k, ctx.outer_k) or one with "
-                 "frames in front ([frame] + ctx.k), got %s",
-                 Py_TYPE(k)->tp_name);
-    return -1;
+    return target_of_list(st, k, target);
 }
 
 DoeffHandlerContext *
@@ -175,8 +237,9 @@ append_outer(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx)
     return 0;
 }
 
+/* *inner: where the delimited part ends. */
 static int
-append_part(PyObject *list, PyObject *maker, Kontinuation *k)
+append_part(PyObject *list, PyObject *maker, Kontinuation *k, Py_ssize_t *inner)
 {
     for (Py_ssize_t i = 0; k->prefix != NULL && i < PyTuple_GET_SIZE(k->prefix); i++) {
         if (PyList_Append(list, PyTuple_GET_ITEM(k->prefix, i)) < 0) {
@@ -194,7 +257,30 @@ append_part(PyObject *list, PyObject *maker, Kontinuation *k)
     if ((k->part == K_ALL || k->part == K_DELIMITED) && append_delimited(list, maker, k->ctx) < 0) {
         return -1;
     }
+    *inner = PyList_GET_SIZE(list);
     return k->part == K_ALL || k->part == K_OUTER ? append_outer(list, maker, k->ctx) : 0;
+}
+
+/* Lets each view know where it was taken from: (continuation, index, length, end of the delimited part). */
+static int
+mark_views(EngineState *st, PyObject *op, PyObject *list, Py_ssize_t inner)
+{
+    Kontinuation *k = (Kontinuation *)op;
+    Py_ssize_t skipped = k->prefix == NULL ? 0 : PyTuple_GET_SIZE(k->prefix);
+    Py_ssize_t length = PyList_GET_SIZE(list) - skipped;
+    PyObject *whole = skipped == 0 ? Py_NewRef(op) : make(st, k->ctx, k->machine, k->part, NULL);
+    int failed = whole == NULL;
+    for (Py_ssize_t i = 0; !failed && i < length; i++) {
+        PyObject *origin = Py_BuildValue("Onnn", whole, i, length, inner - skipped);
+        failed = origin == NULL;
+        /* A Python frame that was pushed stands for itself and takes no mark. */
+        if (!failed && PyObject_GenericSetAttr(PyList_GET_ITEM(list, skipped + i), st->str_origin, origin) < 0) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(origin);
+    }
+    Py_XDECREF(whole);
+    return failed ? -1 : 0;
 }
 
 static PyObject *
@@ -202,7 +288,10 @@ k_list(PyObject *op)
 {
     PyObject *maker = view_maker();
     PyObject *list = maker == NULL ? NULL : PyList_New(0);
-    if (list != NULL && append_part(list, maker, (Kontinuation *)op) < 0) {
+    Py_ssize_t inner = 0;
+    if (list != NULL
+        && (append_part(list, maker, (Kontinuation *)op, &inner) < 0
+            || mark_views(engine_state_of(Py_TYPE(op)), op, list, inner) < 0)) {
         Py_CLEAR(list);
     }
     Py_XDECREF(maker);

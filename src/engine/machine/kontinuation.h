@@ -22,12 +22,14 @@ typedef enum {
 typedef struct KontinuationTarget {
     DoeffHandlerContext *ctx; /* borrowed from k; NULL: the one of the handler itself */
     KPart part;               /* K_ORIGIN, K_OUTER, K_REST or K_NOTHING */
-    PyObject *prefix;         /* borrowed from k: tuple of Python frames to run first, innermost first; or NULL */
+    Py_ssize_t skip;          /* K_ORIGIN: frames to leave behind first, counted from the innermost */
+    PyObject *prefix;         /* strong or NULL: tuple of Python frames to run first, innermost first; or NULL */
 } KontinuationTarget;
 
 PyObject *kontinuation_new(EngineState *st, DoeffHandlerContext *ctx /* borrowed */, KPart part);
 PyObject *kontinuation_rest(EngineState *st, DoeffMachine *machine /* borrowed */);
-/* What a K given back by a handler means; -1 with TypeError for what is no continuation. None: K_ORIGIN. */
+/* What a K given back by a handler means; -1 with TypeError for what is no continuation. NULL:
+ * K_ORIGIN. The caller releases prefix. */
 int kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target);
 /* The context that a continuation object looks at (borrowed), or NULL. k may be any object. */
 DoeffHandlerContext *kontinuation_context(PyObject *k);

@@ -317,29 +317,52 @@ machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep n
         return -1;
     }
     bottom->parent = here;
-    Py_XSETREF(bottom->ret_env, Py_NewRef(m->cx.env));
     m->fiber = top;
     PyErr_SetNone(PyExc_GeneratorExit);
     return 0;
 }
 
-int
-machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what)
+/* Puts an abandon frame at index `at` of the fiber's frames. */
+static int
+insert_abandon(DoeffFiber *fiber, Py_ssize_t at, DoeffStep next, PyObject *what)
 {
     PyObject *a, *b;
     abandon_payload(next, what, &a, &b);
+    if (fiber_push(fiber, &abandon_frame, a, b) < 0) {
+        return -1;
+    }
+    DoeffFrame frame = fiber->frames[fiber->len - 1];
+    memmove(fiber->frames + at + 1, fiber->frames + at, sizeof(DoeffFrame) * (size_t)(fiber->len - 1 - at));
+    fiber->frames[at] = frame;
+    PyErr_SetNone(PyExc_GeneratorExit);
+    return 0;
+}
+
+int
+machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyObject *what)
+{
+    for (DoeffFiber *fiber = m->fiber; fiber != NULL; fiber = fiber->parent) {
+        if (count <= fiber->len) {
+            return insert_abandon(fiber, fiber->len - count, next, what);
+        }
+        count -= fiber->len + (fiber->node->depth - fiber->base->depth);
+        if (count < 0) {
+            break;
+        }
+    }
+    Py_DECREF(what);
+    PyErr_SetString(PyExc_ValueError, "a part of a continuation cannot begin between two handlers of one list");
+    return -1;
+}
+
+int
+machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what)
+{
     DoeffFiber *root = m->fiber;
     while (root->parent != NULL) {
         root = root->parent;
     }
-    if (fiber_push(root, &abandon_frame, a, b) < 0) {
-        return -1;
-    }
-    DoeffFrame frame = root->frames[root->len - 1];
-    memmove(root->frames + 1, root->frames, sizeof(DoeffFrame) * (size_t)(root->len - 1));
-    root->frames[0] = frame;
-    PyErr_SetNone(PyExc_GeneratorExit);
-    return 0;
+    return insert_abandon(root, 0, next, what);
 }
 
 void
@@ -384,6 +407,10 @@ throw_into(EngineState *st, PyObject *gen, PyObject *exc, PyObject **out)
         return PYGEN_ERROR;
     }
     PyObject *stop = PyErr_GetRaisedException();
+    if (!PyErr_GivenExceptionMatches(stop, PyExc_StopIteration)) { /* no memory to normalise it */
+        PyErr_SetRaisedException(stop);
+        return PYGEN_ERROR;
+    }
     *out = PyObject_GetAttrString(stop, "value");
     Py_DECREF(stop);
     return *out == NULL ? PYGEN_ERROR : PYGEN_RETURN;
@@ -595,6 +622,7 @@ attend: /* between two effects: value is the answer of the last one */
         DoeffFiber *top = m->orphans[m->orphans_len * 2];
         DoeffFiber *bottom = m->orphans[m->orphans_len * 2 + 1];
         m->cx.attention = m->orphans_len > 0;
+        Py_XSETREF(bottom->ret_env, Py_NewRef(m->cx.env)); /* it ends somewhere else than it began */
         (void)machine_unwind(m, top, bottom, DOEFF_VALUE, value);
         error = trace_begin(m, NULL); /* GeneratorExit, or no memory for it */
         goto fail;

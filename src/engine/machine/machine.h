@@ -146,6 +146,8 @@ RunEnd machine_run(DoeffMachine *m, PyObject *program, PyObject **out);
  * blocks perform their effects under the handlers outside. Then `next` happens with what (stolen:
  * value, program, or exception) at what is the top now. -1 with another error set. */
 int machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep next, PyObject *what);
+/* The same for the innermost `count` frames and handlers of the current continuation. */
+int machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyObject *what);
 /* The same for the whole current continuation: the task ends with what. */
 int machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what);
 /* The last reference to a captured chain is gone: unwind it before the next step. */

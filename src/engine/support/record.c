@@ -430,7 +430,11 @@ record_hash(PyObject *op)
     if (key == NULL) {
         return -1;
     }
-    Py_hash_t hash = PyObject_Hash(key);
+    Py_hash_t hash = -1;
+    if (!Py_EnterRecursiveCall(" while hashing")) {
+        hash = PyObject_Hash(key);
+        Py_LeaveRecursiveCall();
+    }
     Py_DECREF(key);
     if (hash != -1) { /* Ok(1) and Some(1) should not meet in one bucket */
         hash ^= (Py_hash_t)((size_t)info_of(op)->type >> 4);
@@ -443,8 +447,12 @@ static PyObject *
 record_repr(PyObject *op)
 {
     RecordInfo *info = info_of(op);
+    if (Py_EnterRecursiveCall(" while getting the repr")) {
+        return NULL;
+    }
     int status = Py_ReprEnter(op);
     if (status != 0) {
+        Py_LeaveRecursiveCall();
         return status < 0 ? NULL : PyUnicode_FromFormat("%s(...)", short_name(Py_TYPE(op)->tp_name));
     }
     PyObject *result = NULL;
@@ -472,6 +480,7 @@ record_repr(PyObject *op)
     }
 done:
     Py_ReprLeave(op);
+    Py_LeaveRecursiveCall();
     Py_XDECREF(parts);
     Py_XDECREF(comma);
     Py_XDECREF(body);
@@ -513,12 +522,14 @@ record_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     PyObject *fields = fields_tuple(op, info->nfields);
+    PyObject *name = fields == NULL ? NULL : PyUnicode_InternFromString("__dict__");
     PyObject *dict = NULL;
     PyObject *result = NULL;
-    if (fields != NULL && PyObject_GetOptionalAttr(op, PyUnicode_InternFromString("__dict__"), &dict) >= 0) {
+    if (name != NULL && PyObject_GetOptionalAttr(op, name, &dict) >= 0) {
         result = Py_BuildValue("O(OO)O", restore, Py_TYPE(op), fields, dict == NULL ? Py_None : dict);
     }
     Py_DECREF(restore);
+    Py_XDECREF(name);
     Py_XDECREF(fields);
     Py_XDECREF(dict);
     return result;
