@@ -42,6 +42,22 @@ awaiting_next(PyObject *op)
     return program; /* the second time: the end, with None */
 }
 
+/* From 3.12 on the interpreter looks for the method, not for am_send. */
+static PyObject *
+awaiting_send_method(PyObject *op, PyObject *value)
+{
+    PyObject *out;
+    if (awaiting_send(op, value, &out) == PYGEN_NEXT) {
+        return out;
+    }
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, out); /* a tuple must stay one argument */
+    Py_DECREF(out);
+    if (stop != NULL) {
+        PyErr_SetRaisedException(stop);
+    }
+    return NULL;
+}
+
 /* throw(error): raised at the await. A StopIteration would pass there for a value. */
 static PyObject *
 awaiting_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
@@ -91,6 +107,7 @@ awaiting_dealloc(PyObject *op)
 }
 
 static PyMethodDef awaiting_methods[] = {
+    {"send", awaiting_send_method, METH_O, NULL},
     {"throw", (PyCFunction)(void (*)(void))awaiting_throw, METH_FASTCALL, NULL},
     {NULL},
 };
