@@ -1052,6 +1052,24 @@ def test_cleanup_effects_go_to_the_handlers_outside_the_jump():
     assert seen == ["outer answered"]
 
 
+def test_cleanup_effects_pass_by_the_handlers_inside_the_jump():
+    """A handler between the program and the one that jumps is abandoned with it."""
+    log = []
+    inner = answering(Other, "inner", log, "inner")
+
+    @do
+    def body():
+        try:
+            yield Custom()
+        finally:
+            yield Tell("cleanup")
+
+    result = run(WithHandler(abandoning(), WithHandler(inner, body())))
+    assert result.value == "abandoned"
+    assert result.raw_store["__log__"] == ["cleanup"]
+    assert [effect for _, effect in log] == [Custom()]
+
+
 def test_an_error_of_the_cleanup_replaces_the_value():
     @do
     def body():
