@@ -18,6 +18,9 @@ static void
 keep_trace(RuntimeResult *r, DoeffMachine *m)
 {
     r->traceback = PyException_GetTraceback(r->error);
+    if (r->traceback != NULL && !PyTraceBack_Check(r->traceback)) { /* None, in a spare MemoryError of 3.11 */
+        Py_CLEAR(r->traceback);
+    }
     r->trace = trace_finish(m, r->error);
     if (r->trace != NULL) {
         r->captured = captured_new(m->cx.st, r->error, r->trace);

@@ -208,17 +208,16 @@ static PyObject *
 k_frame(EngineState *st, const TraceEntry *entry)
 {
     PyObject *type = PyUnicode_FromString(entry->kind);
-    PyObject *text = Py_XNewRef(entry->text);
-    PyObject *location = NULL;
-    if (entry->code != NULL) {
+    PyObject *text = NULL, *location = NULL;
+    if (type != NULL && entry->code != NULL) {
         text = PyUnicode_FromFormat("resume %U", ((PyCodeObject *)entry->code)->co_name);
-        location = place_new(st->rec.SourceLocation, entry);
+        location = text == NULL ? NULL : place_new(st->rec.SourceLocation, entry);
     }
-    else {
-        text = text != NULL ? text : PyUnicode_FromString("");
+    else if (type != NULL) {
+        text = entry->text != NULL ? Py_NewRef(entry->text) : PyUnicode_FromString("");
         location = Py_NewRef(Py_None);
     }
-    if (type == NULL || text == NULL || location == NULL) {
+    if (text == NULL || location == NULL) {
         Py_XDECREF(type);
         Py_XDECREF(text);
         Py_XDECREF(location);
@@ -512,10 +511,11 @@ static PyObject *
 call_node(EngineState *st, PyObject *name, int is_effect, PyObject *args, PyObject *child, int is_last,
           PyObject *location)
 {
-    PyObject *children = is_last ? PyTuple_New(0) : child == NULL ? NULL : PyTuple_Pack(1, child);
-    PyObject *count = PyLong_FromLong(1);
+    int complete = name != NULL && args != NULL && location != NULL && (is_last || child != NULL);
+    PyObject *children = !complete ? NULL : is_last ? PyTuple_New(0) : PyTuple_Pack(1, child);
+    PyObject *count = children == NULL ? NULL : PyLong_FromLong(1);
     Py_XDECREF(child);
-    if (name == NULL || args == NULL || children == NULL || count == NULL || location == NULL) {
+    if (count == NULL) {
         Py_XDECREF(name);
         Py_XDECREF(args);
         Py_XDECREF(children);
@@ -547,6 +547,9 @@ effect_node(EngineState *st, const DoeffTrace *trace, PyObject *prefix)
         where = candidate ? entry : NULL;
     }
     PyObject *location = where == NULL ? Py_NewRef(Py_None) : place_new(st->rec.SourceLocation, where);
+    if (location == NULL) {
+        return NULL;
+    }
     PyObject *args = trace->effect_args != NULL ? Py_NewRef(trace->effect_args) : PyUnicode_FromString("");
     return call_node(st, Py_NewRef(trace->effect_name), trace->is_effect, args, NULL, 1, location);
 }
@@ -554,10 +557,11 @@ effect_node(EngineState *st, const DoeffTrace *trace, PyObject *prefix)
 static PyObject *
 entry_node(EngineState *st, const TraceEntry *entry, PyObject *frame, PyObject *child /* stolen or NULL: last */)
 {
-    PyObject *args = frame == NULL ? PyUnicode_FromString("") : arguments_text(st, frame);
-    PyObject *name = Py_NewRef(((PyCodeObject *)entry->code)->co_name);
     int is_last = child == NULL;
-    return call_node(st, name, 0, args, child, is_last, place_new(st->rec.SourceLocation, entry));
+    PyObject *args = frame == NULL ? PyUnicode_FromString("") : arguments_text(st, frame);
+    PyObject *location = args == NULL ? NULL : place_new(st->rec.SourceLocation, entry);
+    PyObject *name = Py_NewRef(((PyCodeObject *)entry->code)->co_name);
+    return call_node(st, name, 0, args, child, is_last, location);
 }
 
 static PyObject *
@@ -613,10 +617,10 @@ node_text(PyObject *node)
     }
     PyObject *text = args == Py_None ? PyUnicode_FromFormat("%S()", name) : PyUnicode_FromFormat("%S(%S)", name, args);
     PyObject *count = RECORD_FIELD(node, CALL_COUNT);
-    if (text != NULL && PyLong_Check(count) && PyLong_AsLong(count) > 1) {
+    int overflow = 0;
+    if (text != NULL && PyLong_Check(count) && (PyLong_AsLongAndOverflow(count, &overflow) > 1 || overflow > 0)) {
         Py_SETREF(text, PyUnicode_FromFormat("%U x%S", text, count));
     }
-    PyErr_Clear(); /* a count that does not fit */
     return text;
 }
 

@@ -155,12 +155,21 @@ add(DoeffTrace *t, const char *kind, PyObject *code /* stolen or NULL */, int la
     t->count++;
 }
 
+/* The head of error's traceback (borrowed from error), or NULL. CPython 3.11's spare MemoryErrors hold a None there. */
+static PyTracebackObject *
+traceback_of(PyObject *error)
+{
+    PyObject *head = PyException_GetTraceback(error);
+    Py_XDECREF(head); /* error still holds it */
+    return head != NULL && PyTraceBack_Check(head) ? (PyTracebackObject *)head : NULL;
+}
+
 /* Adds the entries of the error's traceback that are new since the last time, innermost first;
  * the outermost of them gets kind. 0 if there were none. */
 static int
 add_python(DoeffTrace *t, PyObject *error, const char *kind)
 {
-    PyTracebackObject *head = (PyTracebackObject *)PyException_GetTraceback(error);
+    PyTracebackObject *head = traceback_of(error);
     if (head == NULL) {
         t->mark = NULL;
         return 0;
@@ -185,7 +194,6 @@ add_python(DoeffTrace *t, PyObject *error, const char *kind)
         }
     }
     t->mark = head;
-    Py_DECREF(head); /* error still holds it */
     return n > 0;
 }
 
@@ -266,6 +274,9 @@ attach(EngineState *st, PyObject *error, DoeffTrace *t)
 PyObject *
 trace_begin(DoeffMachine *m, PyObject *effect)
 {
+    if (DOEFF_UNLIKELY(!PyErr_Occurred())) { /* somebody's fault, but no reason to crash */
+        PyErr_SetString(PyExc_SystemError, "an error was reported without an exception");
+    }
     PyObject *error = PyErr_GetRaisedException();
     DoeffTrace *t = (DoeffTrace *)m->trace;
     if (t != NULL && t->error == error) {
