@@ -839,6 +839,23 @@ class CESKState:
         K: Sequence[Any] | None = None,
     ) -> Self: ...
     def __hash__(self) -> int: ...
+    @property
+    def store(self) -> dict[str, Any]: ...
+    @classmethod
+    def initial(
+        cls,
+        program: ProgramBase[Any],
+        env: Mapping[Any, Any] | None = None,
+        store: dict[str, Any] | None = None,
+    ) -> CESKState: ...
+    @classmethod
+    def resume_value(cls, value: Any, ctx: HandlerContext) -> CESKState: ...
+    @classmethod
+    def resume_error(cls, error: BaseException, ctx: HandlerContext) -> CESKState: ...
+    @classmethod
+    def resume_program(
+        cls, program: ProgramBase[Any], ctx: HandlerContext
+    ) -> CESKState: ...
     @classmethod
     def with_value(
         cls, value: Any, env: Mapping[Any, Any], store: dict[str, Any], k: Sequence[Any]
