@@ -55,12 +55,7 @@ intern_strings(EngineState *st)
 static void
 drain(EngineState *st)
 {
-    for (int i = 0; i < NURSERY_SIZE; i++) {
-        if (st->nursery[i] != NULL) {
-            PyObject_GC_Track(st->nursery[i]);
-            st->nursery[i] = NULL;
-        }
-    }
+    kleisli_empty_nursery(st);
     freelist_drain_raw(&st->free_fibers);
     freelist_drain(&st->free_ctx);
     freelist_drain(&st->free_machines);

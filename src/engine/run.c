@@ -2,6 +2,7 @@
 
 #include "effects/rundata.h"
 #include "machine/cesk.h"
+#include "program/kleisli.h"
 #include "program/program.h"
 #include "report/result.h"
 
@@ -131,7 +132,10 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
         goto done;
     }
     PyObject *out = NULL;
+    st->runs++;
     RunEnd end = machine_run(m, program, &out);
+    st->runs--;
+    kleisli_empty_nursery(st);
     result = end == RUN_DONE ? end_run(m, chain, out, NULL) : end_run(m, chain, NULL, out);
 done:
     Py_XDECREF(m);

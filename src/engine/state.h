@@ -119,6 +119,7 @@ typedef struct EngineState {
     DoeffFreeList free_results;
     PyObject *nursery[NURSERY_SIZE]; /* borrowed: young calls that the collector does not know yet */
     unsigned nursery_next;
+    int runs; /* run functions at work */
     int record_origins; /* stamp created_at */
 } EngineState;
 

@@ -20,6 +20,7 @@ fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node, HandlerNode *b
     fiber->len = 0;
     fiber->cap = FIBER_INLINE_FRAMES;
     fiber->in_handler = 0;
+    fiber->unwinding = 0;
     return fiber;
 }
 
@@ -120,6 +121,102 @@ fiber_free_chain(EngineState *st, DoeffFiber *top)
         fiber_free(st, top);
         top = parent;
     }
+}
+
+void
+fiber_mask_chain(DoeffFiber *top, DoeffFiber *bottom, HandlerNode *outside)
+{
+    for (DoeffFiber *f = top;; f = f->parent) {
+        disown_nodes(f);
+        Py_SETREF(f->node, (HandlerNode *)Py_NewRef(outside));
+        f->base = outside;
+        f->unwinding = 1;
+        if (f == bottom) {
+            return;
+        }
+    }
+}
+
+/* A node of a chain and the one that takes its place. */
+typedef struct Moved {
+    HandlerNode *from; /* borrowed */
+    HandlerNode *to;   /* strong until handed over */
+} Moved;
+
+static HandlerNode *
+moved_to(const Moved *moved, Py_ssize_t n, HandlerNode *node)
+{
+    for (Py_ssize_t i = n - 1; i >= 0; i--) {
+        if (moved[i].from == node) {
+            return moved[i].to;
+        }
+    }
+    return node; /* not of this chain: still in force as it is */
+}
+
+/* Twins of the fiber's own nodes, outermost first, appended to moved. */
+static int
+copy_nodes(EngineState *st, DoeffFiber *fiber, Moved *moved, Py_ssize_t *n)
+{
+    Py_ssize_t own = fiber->node->depth - fiber->base->depth;
+    HandlerNode *node = fiber->node;
+    for (Py_ssize_t i = own - 1; i >= 0; i--, node = node->parent) {
+        moved[*n + i].from = node;
+    }
+    HandlerNode *parent = moved_to(moved, *n, fiber->base);
+    for (Py_ssize_t i = 0; i < own; i++) {
+        HandlerNode *twin = node_new(st, moved[*n].from->handler, parent);
+        if (twin == NULL) {
+            return -1;
+        }
+        moved[(*n)++].to = twin;
+        parent = twin;
+    }
+    return 0;
+}
+
+int
+fiber_rebase_chain(EngineState *st, DoeffFiber *top, DoeffFiber *bottom, HandlerNode *outside)
+{
+    Py_ssize_t fibers = 1, nodes = 1;
+    for (DoeffFiber *f = top;; f = f->parent) {
+        nodes += f->node->depth - f->base->depth;
+        if (f == bottom) {
+            break;
+        }
+        fibers++;
+    }
+    Moved *moved = PyMem_New(Moved, nodes);
+    DoeffFiber **order = PyMem_New(DoeffFiber *, fibers);
+    Py_ssize_t n = 0;
+    int failed = 0;
+    if (moved == NULL || order == NULL) {
+        PyErr_NoMemory();
+        failed = -1;
+        goto done;
+    }
+    for (DoeffFiber *f = top; n < fibers; f = f->parent) {
+        order[n++] = f;
+    }
+    moved[0] = (Moved){bottom->base, (HandlerNode *)Py_NewRef(outside)};
+    n = 1;
+    for (Py_ssize_t i = fibers - 1; i >= 0 && !failed; i--) {
+        failed = copy_nodes(st, order[i], moved, &n);
+    }
+    for (Py_ssize_t i = fibers - 1; i >= 0 && !failed; i--) {
+        DoeffFiber *f = order[i];
+        HandlerNode *node = moved_to(moved, n, f->node), *base = moved_to(moved, n, f->base);
+        disown_nodes(f);
+        Py_SETREF(f->node, (HandlerNode *)Py_NewRef(node));
+        f->base = base;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_DECREF(moved[i].to);
+    }
+done:
+    PyMem_Free(moved);
+    PyMem_Free(order);
+    return failed;
 }
 
 int

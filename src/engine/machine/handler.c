@@ -49,19 +49,40 @@ outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
     return fiber;
 }
 
-static void
+static int
+is_outward_of(HandlerNode *node, HandlerNode *outer)
+{
+    while (node->depth > outer->depth) {
+        node = node->parent;
+    }
+    return node == outer;
+}
+
+/* Links the captured chain back above the current fiber, which becomes its outside. */
+static int
 link_chain(DoeffMachine *m, DoeffHandlerContext *ctx)
 {
     DoeffFiber *here = m->fiber; /* a body's own fiber has done its work: nothing is left in it */
+    int unwinding = here->unwinding;
     if (DOEFF_UNLIKELY(here->len == 0 && here->node == here->base && here->ret_env == NULL
                        && here->parent != NULL)) {
         m->fiber = here->parent;
         fiber_free(m->cx.st, here);
+        here = m->fiber;
     }
-    ctx->bottom->parent = m->fiber;
+    if (DOEFF_UNLIKELY(unwinding)) {
+        fiber_mask_chain(ctx->top, ctx->bottom, here->node);
+    }
+    else if (DOEFF_UNLIKELY(ctx->bottom->base != here->node)
+             && !is_outward_of(here->node, ctx->bottom->base)
+             && fiber_rebase_chain(m->cx.st, ctx->top, ctx->bottom, here->node) < 0) {
+        return -1; /* kept and resumed where handlers outside it are others, and no memory for that */
+    }
+    ctx->bottom->parent = here;
     m->fiber = ctx->top;
     ctx->top = ctx->bottom = NULL;
     ctx->state = CTX_RESUMED;
+    return 0;
 }
 
 /* ---- contexts ---- */
@@ -187,7 +208,7 @@ enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
     m->fiber = outside;
     ctx->outer_body = outside->handling;
     if (fiber_push(outside, kind, Py_NewRef((PyObject *)ctx), NULL) < 0) {
-        link_chain(m, ctx);
+        (void)link_chain(m, ctx); /* where it came from: nothing to rebase */
         Py_DECREF(ctx);
         return NULL;
     }
@@ -269,7 +290,9 @@ resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
         listen_rejoin(cx, ctx->top, ctx->bottom);
     }
     Py_CLEAR(ctx->listening);
-    link_chain(MACHINE_OF(cx), ctx);
+    if (link_chain(MACHINE_OF(cx), ctx) < 0) {
+        return DOEFF_RAISE;
+    }
     context_set_env(cx, Py_NewRef(ctx->env));
     return DOEFF_VALUE;
 }
@@ -316,7 +339,9 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
             listen_leave(cx);
         }
         DoeffHandlerContext *forwarder = step == DOEFF_PROGRAM ? to->inner : NULL;
-        resume_origin(cx, to);
+        if (resume_origin(cx, to) != DOEFF_VALUE) {
+            goto wrong;
+        }
         cx->forwarder = forwarder; /* a program runs where the effect was first performed */
         if (context_begin(cx) < 0) {
             goto wrong;
@@ -354,8 +379,9 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
         *out = NULL;
         DoeffFiber *top = ctx->top, *bottom = ctx->bottom;
         if (target.part == K_NOTHING) {
-            if (dropped) {
-                link_chain(m, ctx);
+            if (dropped && link_chain(m, ctx) < 0) {
+                Py_DECREF(what);
+                return DOEFF_RAISE;
             }
             (void)machine_unwind_all(m, step, what);
             return DOEFF_RAISE;
@@ -378,7 +404,7 @@ wrong:
     Py_XDECREF(error);
     Py_CLEAR(*out);
     if (ctx->state == CTX_CAPTURED) {
-        resume_origin(cx, ctx);
+        (void)resume_origin(cx, ctx);
     }
     return DOEFF_RAISE;
 }
@@ -423,8 +449,10 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
     if (already_resumed(ctx)) {
         return DOEFF_RAISE;
     }
+    if (resume_origin(cx, ctx) != DOEFF_VALUE) {
+        return DOEFF_RAISE;
+    }
     *out = Py_NewRef(value);
-    resume_origin(cx, ctx);
     track_if_kept(ctx);
     return DOEFF_VALUE;
 }
@@ -433,11 +461,12 @@ static DoeffStep
 result_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
 {
     DoeffHandlerContext *ctx = body_ended(cx, frame);
-    if (ctx->state == CTX_CAPTURED) {
-        resume_origin(cx, ctx);
+    DoeffStep step = DOEFF_PASS;
+    if (ctx->state == CTX_CAPTURED && resume_origin(cx, ctx) != DOEFF_VALUE) {
+        step = DOEFF_RAISE;
     }
     track_if_kept(ctx);
-    return DOEFF_PASS;
+    return step;
 }
 
 static PyObject *
@@ -512,7 +541,9 @@ resumption_start(DoeffContext *cx, PyObject *program, PyObject **out)
     /* When the rest has ended, the body goes on in its own environment. */
     ctx->after_env = ctx->bottom->ret_env;
     ctx->bottom->ret_env = Py_NewRef(cx->env);
-    resume_origin(cx, ctx);
+    if (resume_origin(cx, ctx) != DOEFF_VALUE) {
+        return DOEFF_RAISE;
+    }
     if (resumption->error != NULL) {
         PyErr_SetRaisedException(Py_NewRef(resumption->error));
         return DOEFF_RAISE;

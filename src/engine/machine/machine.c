@@ -294,21 +294,7 @@ int
 machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep next, PyObject *what)
 {
     DoeffFiber *here = m->fiber;
-    /* What runs while it unwinds is handled by those outside it. */
-    for (DoeffFiber *f = top;; f = f->parent) {
-        HandlerNode *node = f->node;
-        for (HandlerNode *n = node; n != f->base; n = n->parent) {
-            if (n->owner == f) {
-                n->owner = NULL;
-            }
-        }
-        f->node = (HandlerNode *)Py_NewRef(here->node);
-        f->base = here->node;
-        Py_DECREF(node);
-        if (f == bottom) {
-            break;
-        }
-    }
+    fiber_mask_chain(top, bottom, here->node);
     PyObject *a, *b;
     abandon_payload(next, what, &a, &b);
     bottom->parent = NULL;

@@ -114,6 +114,7 @@ struct DoeffFiber {
     DoeffFrame *frames;             /* inline_frames or a heap block */
     Py_ssize_t len, cap;
     int in_handler;                 /* opened by a handler's body */
+    int unwinding;                  /* being abandoned: handlers of its continuation are out of force */
     DoeffFrame inline_frames[FIBER_INLINE_FRAMES];
 };
 
@@ -162,6 +163,10 @@ DoeffFiber *fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node /* 
 void fiber_free(EngineState *st, DoeffFiber *fiber);
 /* Frees top and all its parents, innermost frame first. */
 void fiber_free_chain(EngineState *st, DoeffFiber *top);
+/* A chain is being abandoned: only what lies outside it is in force in it from now on. */
+void fiber_mask_chain(DoeffFiber *top, DoeffFiber *bottom, HandlerNode *outside);
+/* A kept chain is resumed where the handlers outside it are others: its own get twins above outside. */
+int fiber_rebase_chain(EngineState *st, DoeffFiber *top, DoeffFiber *bottom, HandlerNode *outside);
 int fiber_traverse(DoeffFiber *top, visitproc visit, void *arg);
 int fiber_grow(DoeffFiber *fiber);
 

@@ -236,20 +236,36 @@ kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyOb
 
 /* ---- KleisliCall ---- */
 
-/* Most calls are performed and gone at once, so a fresh one is shown to the collector only when
- * NURSERY_SIZE younger ones exist. Tracking and untracking would cost a tenth of a nested program. */
+/* Most calls made in a run are performed and gone at once, so a fresh one is shown to the collector
+ * only when NURSERY_SIZE younger ones exist, or when the run ends. Tracking and untracking would cost
+ * a tenth of a nested program. */
 static inline void
 nursery_enter(EngineState *st, KleisliCall *call)
 {
+    call->nursery = -1;
+    if (!DOEFF_FREE_LISTS || st->runs == 0) {
+        PyObject_GC_Track(call);
+        return;
+    }
     unsigned slot = st->nursery_next++ & (NURSERY_SIZE - 1);
     PyObject *older = st->nursery[slot];
-    st->nursery[slot] = DOEFF_FREE_LISTS ? (PyObject *)call : NULL;
+    st->nursery[slot] = (PyObject *)call;
     call->nursery = (int)slot;
-    if (!DOEFF_FREE_LISTS) {
-        older = (PyObject *)call;
-    }
     if (older != NULL) {
+        ((KleisliCall *)older)->nursery = -1;
         PyObject_GC_Track(older);
+    }
+}
+
+void
+kleisli_empty_nursery(EngineState *st)
+{
+    for (int i = 0; i < NURSERY_SIZE; i++) {
+        if (st->nursery[i] != NULL) {
+            ((KleisliCall *)st->nursery[i])->nursery = -1;
+            PyObject_GC_Track(st->nursery[i]);
+            st->nursery[i] = NULL;
+        }
     }
 }
 
@@ -331,7 +347,7 @@ call_dealloc(PyObject *op)
     KleisliCall *call = (KleisliCall *)op;
     /* A type that the collector has cleared no longer leads to the state. */
     EngineState *st = ((PyHeapTypeObject *)tp)->ht_module == NULL ? NULL : call->kleisli->st;
-    if (DOEFF_LIKELY(!PyObject_GC_IsTracked(op))) {
+    if (DOEFF_LIKELY(call->nursery >= 0)) {
         if (st != NULL) {
             st->nursery[call->nursery] = NULL;
         }

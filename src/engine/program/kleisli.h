@@ -48,7 +48,7 @@ typedef struct KleisliCall {
     Kleisli *kleisli;          /* strong */
     PyObject *kwnames;         /* tuple or NULL; strong */
     PyObject *created_at;      /* strong or NULL */
-    int nursery;               /* slot of the nursery, while the collector does not know the call */
+    int nursery;               /* slot of the nursery; -1: the collector knows the call */
     int bound;                 /* the first argument is an instance or class: never evaluated */
     PyObject *args[];
 } KleisliCall;
@@ -57,6 +57,8 @@ DoeffStep kleisli_call_start(DoeffContext *cx, PyObject *call, PyObject **out);
 /* Calls a Python handler with (effect, ctx), arguments as they are; its result frame is on top. */
 DoeffStep kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyObject *ctx,
                                PyObject **out);
+/* Shows every young call to the collector. */
+void kleisli_empty_nursery(EngineState *st);
 int kleisli_room_init(PyObject *module, EngineState *st);
 
 #endif

@@ -251,9 +251,7 @@ with_created_at(PyObject *self, PyObject *origin)
     RecordInfo *info = record_info_of(st, Py_TYPE(twin));
     if (info != NULL) {
         Py_XSETREF(RECORD_FIELD(twin, info->nfields), origin == Py_None ? NULL : Py_NewRef(origin));
-        if (!PyObject_GC_IsTracked(twin)) {
-            PyObject_GC_Track(twin);
-        }
+        record_track(twin);
     }
     else if (PyObject_GenericSetAttr(twin, st->str_created_at, origin) < 0) { /* past a frozen dataclass */
         Py_CLEAR(twin);

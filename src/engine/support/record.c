@@ -49,6 +49,7 @@ alloc_exact(RecordInfo *info)
         }
     }
     op->info = info; /* the free list kept its link there */
+    op->tracked = 0;
     return (PyObject *)op;
 }
 
@@ -77,7 +78,7 @@ record_new(RecordInfo *info, PyObject **f)
         RECORD_FIELD(op, i) = f[i];
     }
     if (holds_containers(info, f)) {
-        PyObject_GC_Track(op);
+        record_track(op);
     }
     return op;
 }
@@ -119,9 +120,12 @@ record_traverse(PyObject *op, visitproc visit, void *arg)
 static inline void
 release(PyObject *op, PyTypeObject *tp, RecordInfo *info)
 {
-    int total = info->total;
-    for (int i = 0; i < total; i++) {
-        Py_XDECREF(RECORD_FIELD(op, i));
+    int n = info->nfields;
+    for (int i = 0; i < n; i++) {
+        Py_DECREF(RECORD_FIELD(op, i));
+    }
+    if (info->total > n) {
+        Py_XDECREF(RECORD_FIELD(op, n));
     }
     /* An exact object whose type still has its module may serve again. */
     if (DOEFF_LIKELY(tp == info->type && ((PyHeapTypeObject *)tp)->ht_module != NULL)
@@ -137,7 +141,7 @@ record_dealloc(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
     RecordInfo *info = info_of(op);
-    if (DOEFF_LIKELY(!PyObject_GC_IsTracked(op) && info != NULL)) {
+    if (DOEFF_LIKELY(info != NULL && !((DoeffRecord *)op)->tracked)) {
         release(op, tp, info);
         return;
     }
@@ -265,20 +269,27 @@ record_construct(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
 {
     RecordInfo *info = (RecordInfo *)self;
     PyObject *op;
-    if (DOEFF_LIKELY(kwnames == NULL && nargs == info->nfields && info->spec->keyword_only == 0)) {
-        PyObject *f[RECORD_MAX_FIELDS + 1];
-        int n = info->nfields;
-        for (int i = 0; i < n; i++) {
-            f[i] = Py_NewRef(args[i]);
-        }
-        f[n] = NULL;
-        if (info->spec->init != NULL && DOEFF_UNLIKELY(info->spec->init(info->st, f) < 0)) {
-            for (int i = 0; i < n; i++) {
-                Py_XDECREF(f[i]);
-            }
+    if (DOEFF_LIKELY(kwnames == NULL && nargs == info->plain)) {
+        op = alloc_exact(info);
+        if (op == NULL) {
             return NULL;
         }
-        op = record_new(info, f);
+        PyObject **f = ((DoeffRecord *)op)->f;
+        unsigned long flags = 0;
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            f[i] = Py_NewRef(args[i]);
+            flags |= Py_TYPE(f[i])->tp_flags;
+        }
+        if (info->total > nargs) {
+            f[nargs] = NULL;
+        }
+        if (info->init != NULL && DOEFF_UNLIKELY(info->init(info->st, f) < 0)) {
+            Py_DECREF(op);
+            return NULL;
+        }
+        if (flags & Py_TPFLAGS_HAVE_GC) {
+            record_track(op);
+        }
     }
     else {
         /* Constructors take every field by position, whatever the class says. */
@@ -309,9 +320,7 @@ record_stamp(RecordInfo *info, PyObject *effect)
         return -1;
     }
     *slot = origin;
-    if (!PyObject_GC_IsTracked(effect)) {
-        PyObject_GC_Track(effect);
-    }
+    record_track(effect);
     return 0;
 }
 
@@ -373,6 +382,7 @@ record_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         goto done;
     }
     ((DoeffRecord *)op)->info = info;
+    ((DoeffRecord *)op)->tracked = 1; /* tp_alloc has done it */
     for (int i = 0; i < info->total; i++) {
         RECORD_FIELD(op, i) = f[i];
     }
@@ -550,20 +560,20 @@ restore_record(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "%s was pickled by another version of doeff", type->tp_name);
         return NULL;
     }
-    PyObject *op = type == info->type ? alloc_exact(info) : type->tp_alloc(type, 0);
+    int exact = type == info->type;
+    PyObject *op = exact ? alloc_exact(info) : type->tp_alloc(type, 0);
     if (op == NULL) {
         return NULL;
     }
     ((DoeffRecord *)op)->info = info;
+    ((DoeffRecord *)op)->tracked = !exact; /* tp_alloc has done it */
     for (int i = 0; i < info->nfields; i++) {
         RECORD_FIELD(op, i) = Py_NewRef(PyTuple_GET_ITEM(args[1], i));
     }
     if (info->spec->effect) {
         RECORD_FIELD(op, info->nfields) = NULL;
     }
-    if (!PyObject_GC_IsTracked(op)) {
-        PyObject_GC_Track(op);
-    }
+    record_track(op);
     return op;
 }
 
@@ -779,13 +789,15 @@ record_type_new_under(PyObject *module, EngineState *st, const RecordSpec *spec,
     info->nfields = 0;
     info->constructor = NULL;
     info->free = (DoeffFreeList){NULL, 0};
-    info->tracks = 1;
+    info->init = spec->init;
+    info->plain = -1;
     memset(info->names, 0, sizeof(info->names));
     memset(info->keywords, 0, sizeof(info->keywords));
     while (info->nfields < RECORD_MAX_FIELDS && spec->fields[info->nfields] != NULL) {
         info->nfields++;
     }
     info->total = info->nfields + (spec->effect ? 1 : 0);
+    info->plain = spec->keyword_only == 0 ? info->nfields : -1;
     PyObject_GC_Track(info);
     PyObject *match = NULL;
     if (fill_names(info, spec) < 0 || (info->type = make_type(module, info, spec, base)) == NULL) {

@@ -21,6 +21,7 @@ typedef struct RecordInfo RecordInfo;
 typedef struct DoeffRecord {
     PyObject_HEAD
     RecordInfo *info; /* borrowed; outlives every object whose type has a module */
+    size_t tracked;   /* the collector knows it; asking the collector costs a call */
     PyObject *f[];
 } DoeffRecord;
 
@@ -47,9 +48,10 @@ struct RecordInfo {
     PyTypeObject *type;      /* strong */
     const RecordSpec *spec;
     struct EngineState *st;
+    int (*init)(struct EngineState *st, PyObject **f); /* the spec's */
+    Py_ssize_t plain;        /* positional arguments of a call that needs no binding; -1: every call does */
     int nfields;             /* visible fields */
     int total;               /* with created_at */
-    int tracks;              /* 0: no field of this type can ever be part of a cycle */
     const char *constructor; /* name of the first constructor function; NULL: none */
     DoeffFreeList free;
     PyObject *names[RECORD_MAX_FIELDS];    /* field names, interned, strong */
@@ -82,6 +84,16 @@ int record_stamp(RecordInfo *info, PyObject *effect);
 
 /* Info of a type or of its nearest base that is a record (borrowed), else NULL, no error. */
 RecordInfo *record_info_of(struct EngineState *st, PyTypeObject *type);
+
+/* Shows a record to the collector, once. */
+static inline void
+record_track(PyObject *op)
+{
+    if (!((DoeffRecord *)op)->tracked) {
+        ((DoeffRecord *)op)->tracked = 1;
+        PyObject_GC_Track(op);
+    }
+}
 
 #define RECORD_FIELD(op, i) (((DoeffRecord *)(op))->f[i])
 
