@@ -5,6 +5,7 @@
 #include "program/kleisli.h"
 #include "program/program.h"
 #include "report/result.h"
+#include "support/arguments.h"
 
 static PyObject *
 store_from(PyObject *store)
@@ -146,33 +147,10 @@ done:
 static PyObject *
 sync_run(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"program", "handlers", "env", "store", "close_timeout"};
-    PyObject *bound[5] = {NULL};
-    if (nargs > 4) {
-        PyErr_Format(PyExc_TypeError, "sync_run() takes at most 4 positional arguments but %zd were given", nargs);
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < nargs; i++) {
-        bound[i] = args[i];
-    }
-    for (Py_ssize_t k = 0; kwnames != NULL && k < PyTuple_GET_SIZE(kwnames); k++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
-        int i = 0;
-        while (i < 5 && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) {
-            i++;
-        }
-        if (i == 5 || bound[i] != NULL) {
-            PyErr_Format(PyExc_TypeError,
-                         i == 5 ? "sync_run() got an unexpected keyword argument '%U'"
-                                : "sync_run() got multiple values for argument '%U'",
-                         name);
-            return NULL;
-        }
-        bound[i] = args[nargs + k];
-    }
-    if (bound[0] == NULL || bound[1] == NULL) {
-        PyErr_SetString(PyExc_TypeError,
-                        "sync_run() needs a program and its handlers: sync_run(program, sync_handlers_preset)");
+    static const char *const names[] = {"program", "handlers", "env", "store", "close_timeout", NULL};
+    static const Parameters parameters = {"sync_run", names, 4, 2};
+    PyObject *bound[5];
+    if (arguments_bind(&parameters, args, nargs, kwnames, bound) < 0) {
         return NULL;
     }
     return run_to_end(PyModule_GetState(module), bound[0], bound[1], bound[2], bound[3]);

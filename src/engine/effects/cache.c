@@ -1,3 +1,4 @@
+#include "../support/arguments.h"
 #include "../values/frozendict.h"
 #include "effects.h"
 #include "rundata.h"
@@ -419,35 +420,11 @@ put_construct(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
         PyObject *all[3] = {args[0], args[1], policy};
         return policy == NULL ? NULL : record_construct(self, all, 3, NULL);
     }
-    static const char *const names[] = {"key", "value", "ttl", "lifecycle", "storage", "metadata", "policy"};
-    PyObject *bound[7] = {NULL};
-    if (nargs > 3) {
-        PyErr_Format(PyExc_TypeError, "CachePut() takes at most 3 positional arguments but %zd were given", nargs);
+    static const char *const names[] = {"key", "value", "ttl", "lifecycle", "storage", "metadata", "policy", NULL};
+    static const Parameters parameters = {"CachePut", names, 3, 2};
+    PyObject *bound[7];
+    if (arguments_bind(&parameters, args, nargs, kwnames, bound) < 0) {
         return NULL;
-    }
-    for (Py_ssize_t i = 0; i < nargs; i++) {
-        bound[i] = args[i];
-    }
-    for (Py_ssize_t k = 0; kwnames != NULL && k < PyTuple_GET_SIZE(kwnames); k++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
-        int i = 0;
-        while (i < 7 && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) {
-            i++;
-        }
-        if (i == 7 || bound[i] != NULL) {
-            PyErr_Format(PyExc_TypeError,
-                         i == 7 ? "CachePut() got an unexpected keyword argument '%U'"
-                                : "CachePut() got multiple values for argument '%U'",
-                         name);
-            return NULL;
-        }
-        bound[i] = args[nargs + k];
-    }
-    for (int i = 0; i < 2; i++) {
-        if (bound[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, "CachePut() missing required argument '%s'", names[i]);
-            return NULL;
-        }
     }
     for (int i = 2; i < 7; i++) {
         bound[i] = bound[i] == NULL ? Py_None : bound[i];

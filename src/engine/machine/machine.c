@@ -432,12 +432,7 @@ deliver: /* value goes to the top frame */
                 goto yielded;
             }
             if (sent == PYGEN_RETURN) {
-                fiber = m->fiber;
-                DoeffFrame done = fiber->frames[--fiber->len];
-                value = yielded;
-                Py_DECREF(done.a);
-                Py_XDECREF(done.b);
-                goto deliver;
+                goto generator_returned;
             }
             goto generator_failed;
         }
@@ -467,6 +462,16 @@ deliver: /* value goes to the top frame */
             goto fail;
         }
         value = answer;
+        goto deliver;
+    }
+
+generator_returned: /* yielded is what the top frame's generator returned */
+    {
+        DoeffFiber *fiber = m->fiber;
+        DoeffFrame done = fiber->frames[--fiber->len];
+        value = yielded;
+        Py_DECREF(done.a);
+        Py_XDECREF(done.b);
         goto deliver;
     }
 
@@ -568,12 +573,7 @@ fail: /* error goes to the top frame */
             if (sent == PYGEN_NEXT) {
                 goto yielded;
             }
-            fiber = m->fiber;
-            DoeffFrame done = fiber->frames[--fiber->len];
-            value = yielded;
-            Py_DECREF(done.a);
-            Py_XDECREF(done.b);
-            goto deliver;
+            goto generator_returned;
         }
         DoeffFrame frame = *top;
         trace_note(m, top, error);
