@@ -19,6 +19,7 @@ fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node, HandlerNode *b
     fiber->frames = fiber->inline_frames;
     fiber->len = 0;
     fiber->cap = FIBER_INLINE_FRAMES;
+    fiber->attached = NULL;
     fiber->in_handler = 0;
     fiber->unwinding = 0;
     return fiber;
@@ -99,6 +100,11 @@ fiber_free(EngineState *st, DoeffFiber *fiber)
         }
         Py_XDECREF(frame.a);
         Py_XDECREF(frame.b);
+    }
+    while (fiber->attached != NULL) {
+        DoeffHandlerContext *ctx = fiber->attached;
+        ctx_unmark_bottom(ctx);
+        ctx->bottom = NULL;
     }
     disown_nodes(fiber);
     HandlerNode *node = fiber->node;

@@ -46,6 +46,12 @@ outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
     }
     owner->base = node->parent;
     owner->parent = fiber;
+    while (owner->attached != NULL) { /* their chains end one fiber further down now */
+        DoeffHandlerContext *ctx = owner->attached;
+        ctx_unmark_bottom(ctx);
+        ctx->bottom = fiber;
+        ctx_mark_bottom(ctx);
+    }
     return fiber;
 }
 
@@ -87,6 +93,24 @@ link_chain(DoeffMachine *m, DoeffHandlerContext *ctx)
 
 /* ---- contexts ---- */
 
+void
+ctx_mark_bottom(DoeffHandlerContext *ctx)
+{
+    ctx->attached_next = ctx->bottom->attached;
+    ctx->bottom->attached = ctx;
+}
+
+void
+ctx_unmark_bottom(DoeffHandlerContext *ctx)
+{
+    DoeffHandlerContext **link = &ctx->bottom->attached;
+    while (*link != ctx) {
+        link = &(*link)->attached_next;
+    }
+    *link = ctx->attached_next;
+    ctx->attached_next = NULL;
+}
+
 static DoeffHandlerContext *
 ctx_new(EngineState *st)
 {
@@ -104,6 +128,7 @@ ctx_new(EngineState *st)
     ctx->effect = ctx->env = ctx->store = NULL;
     ctx->outer_body = ctx->inner = ctx->outward = NULL;
     ctx->body_top = ctx->body_bottom = NULL;
+    ctx->attached_next = NULL;
     ctx->loose = NULL;
     ctx->resumed_at = ctx->after_env = ctx->listening = NULL;
     ctx->body_done = 0;
@@ -139,6 +164,10 @@ ctx_clear(PyObject *op)
         if (top != NULL) {
             machine_orphan(ctx->machine, top, bottom);
         }
+    }
+    else if (ctx->state == CTX_ATTACHED && ctx->bottom != NULL) {
+        ctx_unmark_bottom(ctx);
+        ctx->bottom = NULL;
     }
     Py_CLEAR(ctx->machine);
     Py_CLEAR(ctx->node);

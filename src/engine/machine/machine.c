@@ -74,6 +74,7 @@ put_body_back(DoeffMachine *m, DoeffHandlerContext *c)
 static void
 detach(DoeffMachine *m, DoeffHandlerContext *c)
 {
+    ctx_unmark_bottom(c);
     c->top = m->fiber;
     m->fiber = c->bottom->parent;
     c->bottom->parent = NULL;
@@ -103,6 +104,7 @@ context_enter_origin(DoeffContext *cx)
         c->bottom->parent = m->fiber;
         m->fiber = c->top;
         c->state = CTX_ATTACHED;
+        ctx_mark_bottom(c);
         c->outward = innermost;
         innermost = c;
     }
@@ -120,7 +122,26 @@ undo:
     return -1;
 }
 
-/* The program at the origin has ended: cut the chains off again and go on in the body. */
+/* Are the scopes of all the handlers that forwarded still around us? They are not if the origin was
+ * kept by a handler and resumed somewhere else. */
+static int
+forwarders_around(DoeffMachine *m, DoeffHandlerContext *innermost)
+{
+    DoeffFiber *fiber = m->fiber;
+    for (DoeffHandlerContext *c = innermost; c != NULL; c = c->outward) {
+        while (fiber != NULL && fiber != c->bottom) {
+            fiber = fiber->parent;
+        }
+        if (c->bottom == NULL || fiber == NULL) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The program at the origin has ended: cut the chains off again and go on in the body. Where there is
+ * nothing left that the body could go back to, the outcome is the origin's own, as if nobody had
+ * forwarded, and the bodies are unwound. */
 static void
 leave_origin(DoeffContext *cx, DoeffFrame *frame)
 {
@@ -129,11 +150,21 @@ leave_origin(DoeffContext *cx, DoeffFrame *frame)
     while (c->inner != NULL) {
         c = c->inner;
     }
+    int around = forwarders_around(m, c);
     for (; c != NULL; c = c->outward) {
-        detach(m, c);
-        put_body_back(m, c);
+        if (around) {
+            detach(m, c);
+            put_body_back(m, c);
+        }
+        else if (c->body_top != NULL) {
+            DoeffFiber *top = c->body_top, *bottom = c->body_bottom;
+            c->body_top = c->body_bottom = NULL;
+            machine_orphan(m, top, bottom);
+        }
     }
-    context_set_env(cx, Py_NewRef(frame->b));
+    if (around) {
+        context_set_env(cx, Py_NewRef(frame->b));
+    }
 }
 
 void
@@ -143,6 +174,9 @@ forward_release(EngineState *st, PyObject *op)
         DoeffFiber *body = c->body_top;
         c->body_top = c->body_bottom = NULL;
         if (c->state == CTX_ATTACHED) { /* the chain goes with whoever drops us */
+            if (c->bottom != NULL) {
+                ctx_unmark_bottom(c);
+            }
             c->state = CTX_RESUMED;
             c->top = c->bottom = NULL;
         }

@@ -113,6 +113,7 @@ struct DoeffFiber {
     DoeffHandlerContext *handling;  /* innermost handler body on this fiber; borrowed from its frame */
     DoeffFrame *frames;             /* inline_frames or a heap block */
     Py_ssize_t len, cap;
+    DoeffHandlerContext *attached;  /* contexts whose attached chain ends with this fiber; borrowed, linked */
     int in_handler;                 /* opened by a handler's body */
     int unwinding;                  /* being abandoned: handlers of its continuation are out of force */
     DoeffFrame inline_frames[FIBER_INLINE_FRAMES];
@@ -184,6 +185,10 @@ fiber_push(DoeffFiber *fiber, const DoeffFrameKind *kind, PyObject *a, PyObject 
 }
 
 /* ---- what effect functions use ---- */
+
+/* Keeps bottom known to the fiber while ctx is attached, so that a split or an end of the fiber is seen. */
+void ctx_mark_bottom(DoeffHandlerContext *ctx);
+void ctx_unmark_bottom(DoeffHandlerContext *ctx);
 
 /* A forward_frame is dropped unfinished: frees the bodies that wait for it. op: its context. */
 void forward_release(EngineState *st, PyObject *op);
@@ -261,6 +266,7 @@ struct DoeffHandlerContext {
     PyObject *store;            /* only when loose; strong */
     DoeffHandlerContext *outer_body; /* handler body further down on the same fiber; borrowed */
     DoeffFiber *body_top, *body_bottom; /* its body, while a forwarded effect's program runs; owned */
+    DoeffHandlerContext *attached_next; /* the next one on bottom->attached */
     DoeffHandlerContext *outward; /* attached: the forwarder one handler further out; borrowed */
     DoeffHandlerContext *inner; /* forwarded: the context of the handler whose body yielded it; strong */
     PyObject *loose;            /* tuple of the constructor's arguments, when loose */
