@@ -86,7 +86,12 @@ def _target(thing: Any) -> _Target | None:
             taken += len(thing.args)
             thing = thing.func
         else:
-            call = thing.__init__ if isinstance(thing, type) else getattr(type(thing), "__call__", None)
+            of_class = isinstance(thing, type)
+            call = getattr(
+                thing if of_class else type(thing),
+                "__init__" if of_class else "__call__",
+                None,
+            )
             if not isinstance(call, (FunctionType, KleisliProgram)):
                 return None
             taken += 1
@@ -97,10 +102,14 @@ def _target(thing: Any) -> _Target | None:
 def _annotations_of(function: Any) -> dict[str, Any]:
     try:
         found: dict[str, Any] = function.__annotations__
+    except MemoryError:
+        raise
     except Exception:  # lazily evaluated, and a name is missing: let that one be a string or a forward reference
         import annotationlib  # type: ignore[import-not-found]
 
-        found = annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
+        found = annotationlib.get_annotations(
+            function, format=annotationlib.Format.FORWARDREF
+        )
     return found
 
 
@@ -140,7 +149,9 @@ def _defining_frame(function: Any) -> Any:
     nearest = None
     frame: Any = sys._getframe(2)  # behind this one and visible_names: where @do stands
     for _ in range(20):
-        if frame is None or any(constant is code for constant in frame.f_code.co_consts):
+        if frame is None or any(
+            constant is code for constant in frame.f_code.co_consts
+        ):
             return frame or nearest
         if nearest is None and frame.f_globals is function.__globals__:
             nearest = frame
@@ -151,6 +162,8 @@ def _defining_frame(function: Any) -> Any:
 def _names_wanted(function: Any) -> set[str]:
     try:
         annotations: dict[str, Any] = function.__annotations__
+    except MemoryError:
+        raise
     except Exception:
         return set()
     return {name for text in annotations.values() for name in _names_in(text)}
@@ -159,7 +172,9 @@ def _names_wanted(function: Any) -> set[str]:
 def _names_in(annotation: Any) -> tuple[str, ...]:
     if not isinstance(annotation, str):
         return tuple(
-            name for member in getattr(annotation, "__args__", ()) for name in _names_in(_forward(member))
+            name
+            for member in getattr(annotation, "__args__", ())
+            for name in _names_in(_forward(member))
         )
     return _names_in_text(annotation)
 
@@ -190,7 +205,7 @@ class _Scope(dict):  # type: ignore[type-arg]
         for parameter in getattr(function, "__type_params__", ()):
             self[parameter.__name__] = parameter
         cells: tuple[CellType, ...] = function.__closure__ or ()
-        for name, cell in zip(function.__code__.co_freevars, cells):
+        for name, cell in zip(function.__code__.co_freevars, cells, strict=False):
             try:
                 self[name] = cell.cell_contents
             except ValueError:
@@ -208,6 +223,8 @@ class _Scope(dict):  # type: ignore[type-arg]
     def evaluate(self, text: str) -> Any:
         try:
             return eval(text.strip(), {"__builtins__": builtins}, self)
+        except (MemoryError, SystemError):  # CPython makes SystemError of MemoryError; neither is the annotation's
+            raise
         except Exception:
             return _Unknown
 
@@ -238,6 +255,8 @@ def _members(annotation: Any, scope: _Scope) -> list[Any]:
         elif hasattr(item, "__value__"):  # type X = ...
             try:
                 left.append(item.__value__)
+            except MemoryError:
+                raise
             except Exception:
                 left.append(_Unknown)
         elif getattr(item, "__origin__", None) is not None:
@@ -324,7 +343,11 @@ def _narrowed(target: _Target, annotations: dict[str, Any]) -> tuple[type, ...] 
     for member in _members(annotations[names[0]], _Scope(target)):
         if member is type(None):
             continue
-        if not isinstance(member, type) or not issubclass(member, EffectBase) or member is EffectBase:
+        if (
+            not isinstance(member, type)
+            or not issubclass(member, EffectBase)
+            or member is EffectBase
+        ):
             return None
         classes.append(member)
     return tuple(classes) or None

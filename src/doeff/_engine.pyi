@@ -9,6 +9,7 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime
+from types import CodeType
 from typing import (
     Any,
     ClassVar,
@@ -1118,3 +1119,4 @@ def _set_errors(
     /,
 ) -> None: ...
 def _drain() -> None: ...
+def _line_of(code: CodeType, instruction: int, /) -> int: ...

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from doeff._engine import _line_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType, FrameType
@@ -18,13 +20,6 @@ __all__ = ["EffectCreationContext", "capture"]
 _PACKAGE = __file__.rpartition("_origin")[0]
 _DEPTH = 16
 """Callers that are remembered beyond the innermost."""
-
-
-def _line_of(code: CodeType, instruction: int) -> int:
-    for start, end, line in code.co_lines():
-        if start <= instruction < end and line is not None:
-            return line
-    return code.co_firstlineno
 
 
 def _source(filename: str, line: int) -> str | None:

@@ -93,6 +93,19 @@ record_origins(PyObject *module, PyObject *flag)
     return PyBool_FromLong(before);
 }
 
+/* _line_of(code, instruction): what co_lines() tells, which crashes without memory on CPython 3.11. */
+static PyObject *
+line_of(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyCodeObject *code;
+    int instruction;
+    if (!PyArg_ParseTuple(args, "O!i:_line_of", &PyCode_Type, &code, &instruction)) {
+        return NULL;
+    }
+    int line = PyCode_Addr2Line(code, instruction);
+    return PyLong_FromLong(line < 0 ? code->co_firstlineno : line);
+}
+
 /* _errors(unhandled, missing_env_key, circular_ask, invariant, task_cancelled): the exception
  * classes, which are Python classes. */
 static PyObject *
@@ -113,6 +126,7 @@ set_errors(PyObject *module, PyObject *args)
 
 static PyMethodDef functions[] = {
     {"_drain", engine_drain, METH_NOARGS, NULL},
+    {"_line_of", line_of, METH_VARARGS, NULL},
     {"_set_errors", set_errors, METH_VARARGS, NULL},
     {"record_origins", record_origins, METH_O,
      PyDoc_STR("record_origins(on)\n--\n\nWhether constructors of effects stamp created_at. Gives the setting before.")},

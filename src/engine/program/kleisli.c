@@ -25,6 +25,7 @@ call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t 
 
 /* ---- arguments that are programs ---- */
 
+/* 1, 0, or -1 with MemoryError set. */
 static int
 has_annotations(PyObject *func, EngineState *st)
 {
@@ -36,6 +37,9 @@ has_annotations(PyObject *func, EngineState *st)
         return 1; /* a class, a partial, a callable object: what it ends in may be annotated */
     }
     if (PyObject_GetOptionalAttr(func, st->str_annotations, &annotations) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            return -1;
+        }
         PyErr_Clear();
         return 1; /* lazily evaluated annotations that fail: let the slow way look at each */
     }
@@ -47,9 +51,10 @@ has_annotations(PyObject *func, EngineState *st)
 static int
 make_plan(EngineState *st, Kleisli *kleisli)
 {
-    if (!has_annotations(kleisli->func, st)) {
-        kleisli->plan = Py_NewRef(Py_None);
-        return 0;
+    int annotated = has_annotations(kleisli->func, st);
+    if (annotated <= 0) {
+        kleisli->plan = annotated < 0 ? NULL : Py_NewRef(Py_None);
+        return annotated;
     }
     PyObject *module = PyImport_ImportModule("doeff._annotations");
     if (module == NULL) {
@@ -480,8 +485,9 @@ bound_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject 
 static PyObject *
 visible_names(EngineState *st, PyObject *func)
 {
-    if (!has_annotations(func, st)) {
-        return Py_NewRef(Py_None);
+    int annotated = has_annotations(func, st);
+    if (annotated <= 0) {
+        return annotated < 0 ? NULL : Py_NewRef(Py_None);
     }
     PyObject *module = PyImport_ImportModule("doeff._annotations");
     PyObject *names = module == NULL ? NULL : PyObject_CallMethod(module, "visible_names", "O", func);

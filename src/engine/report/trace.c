@@ -274,8 +274,8 @@ attach(EngineState *st, PyObject *error, DoeffTrace *t)
 PyObject *
 trace_begin(DoeffMachine *m, PyObject *effect)
 {
-    if (DOEFF_UNLIKELY(!PyErr_Occurred())) { /* somebody's fault, but no reason to crash */
-        PyErr_SetString(PyExc_SystemError, "an error was reported without an exception");
+    if (DOEFF_UNLIKELY(!PyErr_Occurred())) { /* CPython fails so when it has no memory for the traceback */
+        PyErr_NoMemory();
     }
     PyObject *error = PyErr_GetRaisedException();
     DoeffTrace *t = (DoeffTrace *)m->trace;
