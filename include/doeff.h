@@ -35,6 +35,7 @@ typedef struct DoeffFrameKind {
     DoeffStep (*on_value)(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out); /* NULL: pass */
     DoeffStep (*on_error)(DoeffContext *cx, DoeffFrame *frame, PyObject *error, PyObject **out); /* NULL: pass */
     PyObject *(*describe)(const DoeffFrame *frame); /* str for stack traces; NULL: the empty one */
+    int records; /* b is an open scope that records what is told or stepped (effects/scopes.h) */
 } DoeffFrameKind;
 
 struct DoeffFrame {
@@ -48,8 +49,7 @@ struct DoeffContext {
     PyObject *store;       /* dict of the task; strong; write through context_store */
     struct EngineState *st;
     struct DoeffHandlerContext *forwarder; /* a handler's body yielded the effect that it was given; borrowed */
-    PyObject *captures;    /* the open CaptureGraph scopes: (nodes, those further out or None), or NULL; strong */
-    PyObject *listening;   /* the innermost open Listen scope: [messages, the one further out or None], or NULL; strong */
+    PyObject *scopes;      /* the innermost open Listen or CaptureGraph scope, or NULL; strong */
     int attention;         /* something waits to be looked at between two effects */
     int store_shared;      /* the dict is also somebody's snapshot: copy before writing */
 };

@@ -150,7 +150,9 @@ def test_broken_graphs_are_reported():
             assert isinstance(error, TypeError)
             assert "__graph__" in str(error)
     for wrong in ([5], [{}], [{"value": 1, "meta": 5}]):
-        assert isinstance(run(Annotate({}), store={"__graph__": wrong}).error, TypeError)
+        assert isinstance(
+            run(Annotate({}), store={"__graph__": wrong}).error, TypeError
+        )
 
 
 # --- CaptureGraph ----------------------------------------------------------------------------
@@ -190,7 +192,9 @@ def test_captured_nodes_are_the_callers_own():
 
 
 def test_errors_close_the_scope():
-    program = seq(Safe(CaptureGraph(seq(Step(1), fail(ValueError("e"))))), CaptureGraph(Step(2)))
+    program = seq(
+        Safe(CaptureGraph(seq(Step(1), fail(ValueError("e"))))), CaptureGraph(Step(2))
+    )
     result = run(program)
     assert result.value[1] == (2, [node(2)])
     assert result.raw_store["__graph__"] == [node(1), node(2)]
@@ -219,11 +223,17 @@ def test_capture_under_scopes(wrap):
 
 def test_capture_records_what_reaches_the_graph():
     def rewrite(effect):
-        if isinstance(effect, doeff.effects.graph.GraphStepEffect) and effect.value == 1:
+        if (
+            isinstance(effect, doeff.effects.graph.GraphStepEffect)
+            and effect.value == 1
+        ):
             return Step("one")
         return None
 
-    assert run(Intercept(CaptureGraph(Step(1)), rewrite)).value == ("one", [node("one")])
+    assert run(Intercept(CaptureGraph(Step(1)), rewrite)).value == (
+        "one",
+        [node("one")],
+    )
 
     @do
     def swallow(effect: doeff.effects.graph.GraphStepEffect, ctx):
@@ -299,7 +309,9 @@ def test_snapshot_of_a_graph():
 
 
 def test_snapshot_of_a_list_is_a_chain():
-    nodes = run(seq(Step(1), Step(1), Step("x" * 100, {"label": None}))).raw_store["__graph__"]
+    nodes = run(seq(Step(1), Step(1), Step("x" * 100, {"label": None}))).raw_store[
+        "__graph__"
+    ]
     data = build_graph_snapshot(nodes)
     assert [n["level"] for n in data["nodes"]] == [0, 1, 2]
     assert [(e["from"], e["to"]) for e in data["edges"]] == [(0, 1), (1, 2)]
@@ -343,16 +355,23 @@ def test_page_is_self_contained_and_escaped():
 
 
 def test_pages_need_no_handlers():
-    assert sync_run(graph_to_html(WGraph.single(1)), []).value.startswith("<!DOCTYPE html>")
+    assert sync_run(graph_to_html(WGraph.single(1)), []).value.startswith(
+        "<!DOCTYPE html>"
+    )
 
 
 def test_writing(tmp_path, monkeypatch, capsys):
     path = tmp_path / "a" / "b.html"
-    assert run(write_graph_html(diamond(), str(path), mark_success=True)).value == path.resolve()
+    assert (
+        run(write_graph_html(diamond(), str(path), mark_success=True)).value
+        == path.resolve()
+    )
     text = path.read_text(encoding="utf-8")
     assert "start" in text
     monkeypatch.setenv("HOME", str(tmp_path))
-    written = asyncio.run(write_graph_html_async(diamond(), "~/c.html", mark_success=True))
+    written = asyncio.run(
+        write_graph_html_async(diamond(), "~/c.html", mark_success=True)
+    )
     assert written == (tmp_path / "c.html").resolve()
     assert written.read_text(encoding="utf-8") == text
     assert capsys.readouterr() == ("", "")
@@ -366,7 +385,9 @@ def seen(effect_type, key, *functions):
         CallFrame(None, name, (), FrozenDict(), depth, None)
         for depth, name in enumerate(reversed(functions))
     )
-    return types.SimpleNamespace(effect_type=effect_type, key=key, call_stack_snapshot=frames)
+    return types.SimpleNamespace(
+        effect_type=effect_type, key=key, call_stack_snapshot=frames
+    )
 
 
 def test_call_tree():
@@ -388,3 +409,46 @@ def test_call_tree():
         "Get('y')",
     ]
     assert EffectCallTree.from_observations(()).visualize_ascii() == "(no effects)"
+
+
+def test_a_capture_that_a_handler_keeps_goes_on_where_it_is_resumed():
+    """The scope leaves with its continuation and opens again inside those in force there."""
+    from doeff import EffectBase, ResumeK, WithHandler
+
+    class Park(EffectBase):
+        pass
+
+    class Unpark(EffectBase):
+        pass
+
+    kept = []
+
+    @do
+    def keeper(effect, ctx):
+        if isinstance(effect, Park):
+            kept.append(ctx.k)
+            return ResumeK(ctx.outer_k, "parked")
+        if isinstance(effect, Unpark):
+            return ResumeK(kept.pop(), None)
+        return (yield effect)
+
+    @do
+    def inner():
+        yield Step("before")
+        yield Park()
+        yield Step("after")
+        return "inner"
+
+    @do
+    def main():
+        first = yield WithHandler(keeper, CaptureGraph(inner()))
+        if first == "parked":
+            yield Step("between")
+            return (yield CaptureGraph(WithHandler(keeper, Unpark())))
+        return first
+
+    value, nodes = sync_run(main(), sync_handlers_preset).value
+    # The outer capture records what is stepped while it is open; the inner one is the value.
+    assert [n["value"] for n in nodes] == ["after"]
+    assert value[0] == "inner"
+    assert [n["value"] for n in value[1]] == ["before", "after"]

@@ -1,5 +1,6 @@
 #include "../values/frozendict.h"
 #include "effects.h"
+#include "scopes.h"
 
 /* graph: Step, Annotate, Snapshot and CaptureGraph on the task's list of nodes.
  *
@@ -8,8 +9,7 @@
  * that Get gave, one that the caller passed in and one that a snapshot of the store shares stay as
  * they are, and appending is cheap.
  *
- * cx->captures is the chain of open CaptureGraph scopes of the task, innermost first; each has its
- * own list, which gets what Step appends to the graph and what Annotate replaces in it. Whatever
+ * Each open CaptureGraph scope (scopes.h) has its own list, which gets what Step appends to the graph and what Annotate replaces in it. Whatever
  * the program does to the graph itself, a scope's list holds the nodes that its program added. */
 
 /* f: a FrozenDict of its own in place of what was given. */
@@ -133,8 +133,9 @@ step_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         return DOEFF_RAISE;
     }
     int failed = PyList_Append(graph, node) < 0;
-    for (PyObject *open = cx->captures; open != NULL && open != Py_None && !failed; open = PyTuple_GET_ITEM(open, 1)) {
-        failed = PyList_Append(PyTuple_GET_ITEM(open, 0), node) < 0;
+    PyObject *scope = cx->scopes;
+    for (PyObject *nodes; !failed && (nodes = scope_next(&scope, SCOPE_GRAPH)) != NULL;) {
+        failed = PyList_Append(nodes, node) < 0;
     }
     Py_DECREF(graph);
     Py_DECREF(node);
@@ -197,8 +198,8 @@ annotate_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     PyObject *node = node_annotated(cx->st, old, RECORD_FIELD(effect, 0));
     graph = node == NULL ? NULL : graph_to_write(cx);
     int failed = graph == NULL || replace_last(graph, node) < 0;
-    for (PyObject *open = cx->captures; open != NULL && open != Py_None && !failed; open = PyTuple_GET_ITEM(open, 1)) {
-        PyObject *nodes = PyTuple_GET_ITEM(open, 0);
+    PyObject *scope = cx->scopes;
+    for (PyObject *nodes; !failed && (nodes = scope_next(&scope, SCOPE_GRAPH)) != NULL;) {
         if (PyList_GET_SIZE(nodes) > 0 && PyList_GET_ITEM(nodes, PyList_GET_SIZE(nodes) - 1) == old) {
             failed = replace_last(nodes, node) < 0;
         }
@@ -225,18 +226,12 @@ snapshot_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
     return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
 }
 
-/* CaptureGraph: the frame closes its scope. a: the scope's nodes, b: the chain before it or None. */
-
-static void
-capture_close(DoeffContext *cx, DoeffFrame *frame)
-{
-    Py_XSETREF(cx->captures, frame->b == Py_None ? NULL : Py_NewRef(frame->b));
-}
+/* CaptureGraph: the frame closes its scope. a: the scope's nodes, b: the scope. */
 
 static DoeffStep
 capture_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
 {
-    capture_close(cx, frame);
+    scope_close(cx, frame);
     *out = PyTuple_Pack(2, value, frame->a);
     return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
 }
@@ -244,7 +239,7 @@ capture_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **o
 static DoeffStep
 capture_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
 {
-    capture_close(cx, frame);
+    scope_close(cx, frame);
     return DOEFF_PASS;
 }
 
@@ -259,6 +254,7 @@ static const DoeffFrameKind capture_frame = {
     .on_value = capture_value,
     .on_error = capture_error,
     .describe = capture_describe,
+    .records = 1,
 };
 
 static DoeffStep
@@ -267,18 +263,10 @@ capture_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (context_begin(cx) < 0) {
         return DOEFF_RAISE;
     }
-    PyObject *before = cx->captures == NULL ? Py_None : cx->captures;
     PyObject *nodes = PyList_New(0);
-    PyObject *open = nodes == NULL ? NULL : PyTuple_Pack(2, nodes, before);
-    if (open == NULL) {
-        Py_XDECREF(nodes);
+    if (nodes == NULL || scope_open(cx, SCOPE_GRAPH, &capture_frame, nodes) < 0) {
         return DOEFF_RAISE;
     }
-    if (context_push(cx, &capture_frame, nodes, Py_NewRef(before)) < 0) {
-        Py_DECREF(open);
-        return DOEFF_RAISE;
-    }
-    Py_XSETREF(cx->captures, open);
     *out = Py_NewRef(RECORD_FIELD(effect, 0));
     return DOEFF_PROGRAM;
 }

@@ -1,5 +1,6 @@
 #include "../values/boundedlog.h"
 #include "effects.h"
+#include "scopes.h"
 
 /* writer: Tell and Listen on the task's log.
  *
@@ -7,23 +8,7 @@
  * holds it, so that the caller's list, a list that Get gave and one that a snapshot of the store
  * shares never change; else the store gets a copy first, and later messages cost nothing again.
  *
- * cx->listening is the chain of open Listen scopes of the task, innermost first; a scope is a list
- * [messages, scope further out or None]. Tell appends to the messages of each as well. What the
- * program does to __log__ does not touch them. */
-
-static inline PyObject *
-scope_messages(PyObject *scope)
-{
-    return PyList_GET_ITEM(scope, 0);
-}
-
-/* Borrowed, or NULL. */
-static inline PyObject *
-scope_outer(PyObject *scope)
-{
-    PyObject *outer = PyList_GET_ITEM(scope, 1);
-    return outer == Py_None ? NULL : outer;
-}
+ * Tell appends to the entries of each open Listen scope as well (scopes.h). */
 
 /* ---- Tell ---- */
 
@@ -77,8 +62,9 @@ tell_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         }
     }
     int failed = append(log, message) < 0;
-    for (PyObject *scope = cx->listening; DOEFF_UNLIKELY(scope != NULL) && !failed; scope = scope_outer(scope)) {
-        failed = append(scope_messages(scope), message) < 0;
+    PyObject *scope = cx->scopes;
+    for (PyObject *heard; DOEFF_UNLIKELY(scope != NULL) && !failed && (heard = scope_next(&scope, SCOPE_LOG)) != NULL;) {
+        failed = append(heard, message) < 0;
     }
     if (failed) {
         return DOEFF_RAISE;
@@ -138,22 +124,10 @@ listen_init(EngineState *st, PyObject **f)
 
 /* ListenFrame closes its scope. a: the messages so far, b: the scope. */
 
-/* A scope that a jump has left behind is closed already. */
-static void
-listen_close(DoeffContext *cx, DoeffFrame *frame)
-{
-    for (PyObject *scope = cx->listening; scope != NULL; scope = scope_outer(scope)) {
-        if (scope == frame->b) {
-            Py_XSETREF(cx->listening, Py_XNewRef(scope_outer(scope)));
-            return;
-        }
-    }
-}
-
 static DoeffStep
 listen_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
 {
-    listen_close(cx, frame);
+    scope_close(cx, frame);
     *out = record_new2(cx->st->rec.ListenResult, Py_NewRef(value), Py_NewRef(frame->a));
     return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
 }
@@ -161,7 +135,7 @@ listen_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
 static DoeffStep
 listen_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
 {
-    listen_close(cx, frame);
+    scope_close(cx, frame);
     return DOEFF_PASS;
 }
 
@@ -176,6 +150,7 @@ static const DoeffFrameKind listen_frame = {
     .on_value = listen_value,
     .on_error = listen_error,
     .describe = listen_describe,
+    .records = 1,
 };
 
 static DoeffStep
@@ -185,64 +160,11 @@ listen_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         return DOEFF_RAISE;
     }
     PyObject *messages = boundedlog_new(cx->st);
-    PyObject *scope = messages == NULL ? NULL : PyList_New(2);
-    if (scope == NULL) {
-        Py_XDECREF(messages);
+    if (messages == NULL || scope_open(cx, SCOPE_LOG, &listen_frame, messages) < 0) {
         return DOEFF_RAISE;
     }
-    PyList_SET_ITEM(scope, 0, Py_NewRef(messages));
-    PyList_SET_ITEM(scope, 1, Py_NewRef(cx->listening == NULL ? Py_None : cx->listening));
-    if (context_push(cx, &listen_frame, messages, Py_NewRef(scope)) < 0) {
-        Py_DECREF(scope);
-        return DOEFF_RAISE;
-    }
-    Py_XSETREF(cx->listening, scope);
     *out = Py_NewRef(RECORD_FIELD(effect, 0));
     return DOEFF_PROGRAM;
-}
-
-void
-listen_rejoin(DoeffContext *cx, DoeffFiber *top, DoeffFiber *bottom)
-{
-    /* The scopes that the handler's body has opened come to lie outside those of the chain, and
-       were opened inside them: the whole row is linked anew. */
-    PyObject *innermost = NULL, *last = NULL; /* borrowed from the frames */
-    for (DoeffFiber *fiber = top; fiber != NULL; fiber = fiber == bottom ? MACHINE_OF(cx)->fiber : fiber->parent) {
-        for (Py_ssize_t i = fiber->len; i > 0; i--) {
-            if (fiber->frames[i - 1].kind != &listen_frame) {
-                continue;
-            }
-            PyObject *scope = fiber->frames[i - 1].b;
-            if (last == NULL) {
-                innermost = scope;
-            }
-            else {
-                (void)PyList_SetItem(last, 1, Py_NewRef(scope)); /* a list of two: cannot fail */
-            }
-            last = scope;
-        }
-    }
-    if (last != NULL) {
-        (void)PyList_SetItem(last, 1, Py_NewRef(Py_None));
-    }
-    Py_XSETREF(cx->listening, Py_XNewRef(innermost));
-}
-
-void
-listen_leave(DoeffContext *cx)
-{
-    if (DOEFF_LIKELY(cx->listening == NULL)) {
-        return;
-    }
-    PyObject *scope = NULL;
-    for (DoeffFiber *fiber = MACHINE_OF(cx)->fiber; fiber != NULL && scope == NULL; fiber = fiber->parent) {
-        for (Py_ssize_t i = fiber->len; i > 0 && scope == NULL; i--) {
-            if (fiber->frames[i - 1].kind == &listen_frame) {
-                scope = fiber->frames[i - 1].b;
-            }
-        }
-    }
-    Py_XSETREF(cx->listening, Py_XNewRef(scope));
 }
 
 static const RecordSpec listen_spec = {

@@ -130,7 +130,7 @@ ctx_new(EngineState *st)
     ctx->body_top = ctx->body_bottom = NULL;
     ctx->attached_next = NULL;
     ctx->loose = NULL;
-    ctx->resumed_at = ctx->after_env = ctx->listening = NULL;
+    ctx->resumed_at = ctx->after_env = ctx->scopes = NULL;
     ctx->body_done = 0;
     return ctx;
 }
@@ -148,7 +148,7 @@ ctx_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(ctx->inner);
     Py_VISIT(ctx->loose);
     Py_VISIT(ctx->after_env);
-    Py_VISIT(ctx->listening);
+    Py_VISIT(ctx->scopes);
     int failed = fiber_traverse(ctx->body_top, visit, arg);
     return failed || ctx->state != CTX_CAPTURED ? failed : fiber_traverse(ctx->top, visit, arg);
 }
@@ -178,7 +178,7 @@ ctx_clear(PyObject *op)
     Py_CLEAR(ctx->loose);
     Py_CLEAR(ctx->resumed_at);
     Py_CLEAR(ctx->after_env);
-    Py_CLEAR(ctx->listening);
+    Py_CLEAR(ctx->scopes);
     return 0;
 }
 
@@ -229,7 +229,7 @@ enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
         inner = inner->inner;
     }
     ctx->env = Py_NewRef(inner == NULL ? cx->env : inner->env);
-    ctx->listening = Py_XNewRef(cx->listening);
+    ctx->scopes = Py_XNewRef(cx->scopes);
     ctx->top = m->fiber;
     ctx->bottom = owner;
     ctx->state = CTX_CAPTURED;
@@ -315,10 +315,10 @@ already_resumed(DoeffHandlerContext *ctx)
 static DoeffStep
 resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
 {
-    if (DOEFF_UNLIKELY(cx->listening != ctx->listening)) {
-        listen_rejoin(cx, ctx->top, ctx->bottom);
+    if (DOEFF_UNLIKELY(cx->scopes != ctx->scopes)) {
+        scopes_rejoin(cx, ctx->top, ctx->bottom);
     }
-    Py_CLEAR(ctx->listening);
+    Py_CLEAR(ctx->scopes);
     if (link_chain(MACHINE_OF(cx), ctx) < 0) {
         return DOEFF_RAISE;
     }
@@ -365,7 +365,7 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
             ctx->state = CTX_RESUMED;
         }
         if (to != ctx) {
-            listen_leave(cx);
+            scopes_leave(cx);
         }
         DoeffHandlerContext *forwarder = step == DOEFF_PROGRAM ? to->inner : NULL;
         if (resume_origin(cx, to) != DOEFF_VALUE) {
@@ -423,7 +423,7 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
     if (ctx->bottom != NULL && ctx->bottom->ret_env != NULL) { /* as if the scope had ended */
         context_set_env(cx, Py_NewRef(ctx->bottom->ret_env));
     }
-    listen_leave(cx);
+    scopes_leave(cx);
     if (error != NULL) {
         PyErr_SetRaisedException(error);
     }

@@ -689,8 +689,7 @@ machine_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(m->cx.env);
     Py_VISIT(m->cx.store);
-    Py_VISIT(m->cx.captures);
-    Py_VISIT(m->cx.listening);
+    Py_VISIT(m->cx.scopes);
     Py_VISIT(m->trace);
     Py_VISIT(m->run_data);
     Py_VISIT(m->evaluating);
@@ -717,8 +716,7 @@ machine_clear(PyObject *op)
     }
     Py_CLEAR(m->cx.env);
     Py_CLEAR(m->cx.store);
-    Py_CLEAR(m->cx.captures);
-    Py_CLEAR(m->cx.listening);
+    Py_CLEAR(m->cx.scopes);
     Py_CLEAR(m->trace);
     Py_CLEAR(m->run_data);
     Py_CLEAR(m->evaluating);

@@ -227,11 +227,11 @@ context_store(DoeffContext *cx)
     return cx->store;
 }
 
-/* The open Listen scopes follow jumps (effects/writer.c). A captured chain comes back: its scopes
+/* The open scopes follow jumps (effects/scopes.h). A captured chain comes back: its scopes
  * are opened again, inside those that are open here. A chain is left behind without an end: only
  * the scopes of the current continuation stay open. */
-void listen_rejoin(DoeffContext *cx, DoeffFiber *top, DoeffFiber *bottom);
-void listen_leave(DoeffContext *cx);
+void scopes_rejoin(DoeffContext *cx, DoeffFiber *top, DoeffFiber *bottom);
+void scopes_leave(DoeffContext *cx);
 
 /* Opens a fiber in which handler (strong reference taken by the node) is in force; the
  * program started next runs in it. */
@@ -270,7 +270,7 @@ struct DoeffHandlerContext {
     DoeffHandlerContext *outward; /* attached: the forwarder one handler further out; borrowed */
     DoeffHandlerContext *inner; /* forwarded: the context of the handler whose body yielded it; strong */
     PyObject *loose;            /* tuple of the constructor's arguments, when loose */
-    PyObject *listening;        /* open Listen scopes at the origin; strong or NULL */
+    PyObject *scopes;           /* open scopes at the origin; strong or NULL */
     PyObject *after_env;        /* resumed in the middle: environment where the scope ends; strong */
     PyObject *resumed_at;       /* str: where it was resumed */
     int body_done;              /* its HandlerResultFrame is gone */
