@@ -392,3 +392,15 @@ def test_cache_put_key_must_serialise():
 def test_constructors_say_what_is_missing(name):
     with pytest.raises(TypeError, match=re.escape(name) + "|key|message"):
         lookup(name)()
+
+
+@pytest.mark.parametrize("name", ["Get", "Put", "Ask", "Safe", "Tell", "CachePut"])
+def test_constructors_pickle_by_name(name):
+    constructor = getattr(doeff, name)
+    assert pickle.loads(pickle.dumps(constructor)) is constructor
+
+
+def test_a_combination_of_constructors_pickles():
+    program = pickle.loads(pickle.dumps(doeff.Pure("n").flat_map(doeff.Get)))
+    result = doeff.sync_run(program, doeff.sync_handlers_preset, store={"n": 3})
+    assert result.value == 3

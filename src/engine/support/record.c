@@ -695,7 +695,55 @@ info_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
+/* A constructor function pickles as an attribute of its info, so infos pickle by their class and give
+ * their constructors by name. */
+static PyObject *
+info_getattro(PyObject *op, PyObject *name)
+{
+    PyObject *value = PyObject_GenericGetAttr(op, name);
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return value;
+    }
+    PyErr_Clear();
+    PyObject *module = PyImport_ImportModule("doeff._engine");
+    value = module == NULL ? NULL : PyObject_GetAttr(module, name);
+    Py_XDECREF(module);
+    if (value != NULL && !(PyCFunction_Check(value) && PyCFunction_GET_SELF(value) == op)) {
+        Py_CLEAR(value);
+        PyErr_Format(PyExc_AttributeError, "%s has no constructor %R", ((RecordInfo *)op)->spec->name, name);
+    }
+    return value;
+}
+
+static PyObject *
+info_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *module = PyImport_ImportModule("doeff._engine");
+    PyObject *find = module == NULL ? NULL : PyObject_GetAttrString(module, "_record_info");
+    Py_XDECREF(module);
+    return find == NULL ? NULL : Py_BuildValue("N(O)", find, ((RecordInfo *)op)->type);
+}
+
+/* _record_info(cls): the info of a record class, for pickle. */
+static PyObject *
+find_info(PyObject *module, PyObject *cls)
+{
+    RecordInfo *info = PyType_Check(cls) ? *record_slot(PyModule_GetState(module), (PyTypeObject *)cls) : NULL;
+    if (info == NULL) {
+        PyErr_Format(PyExc_TypeError, "cls must be an effect class of doeff, got %R", cls);
+        return NULL;
+    }
+    return Py_NewRef((PyObject *)info);
+}
+
+static PyMethodDef info_methods[] = {
+    {"__reduce__", info_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
+
 static PyType_Slot info_slots[] = {
+    {Py_tp_getattro, info_getattro},
+    {Py_tp_methods, info_methods},
     {Py_tp_dealloc, info_dealloc},
     {Py_tp_traverse, info_traverse},
     {0, NULL},
@@ -857,6 +905,7 @@ record_add_constructor(PyObject *module, RecordInfo *info, PyMethodDef *def)
 }
 
 static PyMethodDef module_functions[] = {
+    {"_record_info", find_info, METH_O, NULL},
     {"_restore_record", (PyCFunction)(void (*)(void))restore_record, METH_FASTCALL, NULL},
     {NULL},
 };
