@@ -23,6 +23,10 @@ class Ping(EffectBase):
     pass
 
 
+class Pong(EffectBase):
+    pass
+
+
 class Refused(Exception):
     pass
 
@@ -80,8 +84,10 @@ def leak_builders_that_fail():
 def leak_first():
     some = Program.first_some(Pure(None), add(1), Pure(2))
     success = Program.first_success(refuse(), add(1))
-    return run(some).value.unwrap(), run(success).value, error_of(
-        Program.first_success(refuse(), refuse()), Refused
+    return (
+        run(some).value.unwrap(),
+        run(success).value,
+        error_of(Program.first_success(refuse(), refuse()), Refused),
     )
 
 
@@ -97,7 +103,10 @@ def leak_projections():
 
 def leak_printed_and_copied():
     program = add(1, b=2).map(str).then(Pure(1))[0](add(1), k=2)
-    return len(repr(program)) == len(repr(copy.copy(program)))
+    texts = repr(program), repr(copy.copy(program))
+    if any("<unprintable " in text for text in texts):
+        raise MemoryError("a part is not shown")
+    return len(texts[0]) == len(texts[1])
 
 
 def leak_wrong_combinators():
@@ -123,21 +132,18 @@ def leak_partial_and_composition():
 
 
 def leak_annotations():
-    class Here(EffectBase):
-        pass
+    Here = Ping  # made outside: CPython 3.12 and 3.13 crash in a class statement without memory
 
-    class Around(EffectBase):
-        @do
-        def method(self, other: Here, value: int):
-            return type(other).__name__, value
-            yield
+    @do
+    def function(other: Here, value: int):
+        return type(other).__name__, value
+        yield
 
-    return run(Around().method(Here(), Pure(1))).value
+    return run(function(Here(), Pure(1))).value
 
 
 def leak_narrowed_handler():
-    class Here(EffectBase):
-        pass
+    Here = Pong
 
     @do
     def handler(effect: Here | Ping, ctx):

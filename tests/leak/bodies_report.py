@@ -69,10 +69,22 @@ def shown(result):
     trace = result.captured_traceback
     if trace is None:
         raise MemoryError("no trace")
-    texts = [result.format(), result.format(verbose=True), repr(result), trace.format(), repr(trace)]
-    texts += [trace.format_short(), str(trace.to_dict()), str(trace.get_raise_location())]
+    texts = [
+        result.format(),
+        result.format(verbose=True),
+        repr(result),
+        trace.format(),
+        repr(trace),
+    ]
+    texts += [
+        trace.format_short(),
+        str(trace.to_dict()),
+        str(trace.get_raise_location()),
+    ]
     stacks = [result.k_stack, result.effect_stack, result.python_stack]
-    texts += [stack.format() for stack in stacks] + [result.effect_stack.get_effect_path()]
+    texts += [stack.format() for stack in stacks] + [
+        result.effect_stack.get_effect_path()
+    ]
     return all(texts) and bool(result.result) is False
 
 
@@ -111,7 +123,8 @@ def leak_safe_unwrapped_again():
 
 def leak_captured_traceback_copied():
     trace = run(Safe(calls(Get("absent")))).value.captured_traceback.unwrap()
-    return [pickle.loads(pickle.dumps(trace)).format(), copy.deepcopy(trace).format()]
+    texts = [pickle.loads(pickle.dumps(trace)).format(), copy.deepcopy(trace).format()]
+    return [text.splitlines()[-1] for text in texts]  # without memory the rest has gaps
 
 
 def leak_error_with_a_trace_copied():
@@ -121,9 +134,9 @@ def leak_error_with_a_trace_copied():
 
 def leak_unhandled_effect():
     try:
-        run(calls(Ping()))
+        _ = run(calls(Ping())).value
     except UnhandledEffectError as error:
-        return str(error)
+        return str(error).partition(":")[0]  # without memory the rest has gaps
     raise AssertionError("handled")
 
 
