@@ -37,7 +37,12 @@ class _Short(reprlib.Repr):
 
 def name(program: Any) -> str:
     """The function that a call calls, else the type."""
-    return getattr(type(program), "function_name", None) and _function_name(program) or type(program).__name__
+    called = (
+        _function_name(program)
+        if getattr(type(program), "function_name", None)
+        else None
+    )
+    return called or type(program).__name__
 
 
 def _function_name(program: Any) -> str | None:
@@ -55,7 +60,7 @@ def _arguments(args: Any, kwargs: Any) -> str:
     parts: list[str] = []
     room = _WHOLE
     pairs = [("", value) for value in args[:10]]
-    pairs += [(f"{key}=", value) for key, value in list(kwargs.items())[:10]]
+    pairs += [(f"{key}=", kwargs[key]) for key in list(kwargs)[:10]]  # items() without memory crashes CPython 3.11
     for prefix, value in pairs:
         part = prefix + short(value)
         room -= len(part)
@@ -84,7 +89,7 @@ def combinator(kind: str, source: Any, f: Any, items: Any) -> str:
     if kind == "call":
         names = f or ()
         split = len(items or ()) - len(names)
-        return f"<{inner}({_arguments(items[:split], dict(zip(names, items[split:])))})>"
+        return f"<{inner}({_arguments(items[:split], dict(zip(names, items[split:], strict=True)))})>"
     if isinstance(f, ProgramBase):
         return f"<{inner}.{kind}({name(f)}(...))>"
     shown = getattr(f, "__name__", None)
@@ -94,4 +99,6 @@ def combinator(kind: str, source: Any, f: Any, items: Any) -> str:
 def note_failures(last: BaseException, earlier: list[BaseException]) -> None:
     """Tell on the last error of a first_success what the programs before it failed with."""
     for number, error in enumerate(earlier, 1):
-        last.add_note(f"first_success: program {number} failed with {type(error).__name__}: {short(error)}")
+        last.add_note(
+            f"first_success: program {number} failed with {type(error).__name__}: {short(error)}"
+        )
