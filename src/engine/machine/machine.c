@@ -414,6 +414,15 @@ machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
 
 /* ---- the loop ---- */
 
+/* PyIter_Send without its detour for what has no am_send: generators and coroutines have it. */
+static inline PySendResult
+send_into(PyObject *gen, PyObject *value, PyObject **out)
+{
+    PyAsyncMethods *async = Py_TYPE(gen)->tp_as_async;
+    return DOEFF_LIKELY(async != NULL && async->am_send != NULL) ? async->am_send(gen, value, out)
+                                                                : PyIter_Send(gen, value, out);
+}
+
 /* exc (stolen) goes into gen at its yield. What PyIter_Send would say of the outcome. */
 static PySendResult
 throw_into(EngineState *st, PyObject *gen, PyObject *exc, PyObject **out)
@@ -460,7 +469,7 @@ deliver: /* value goes to the top frame */
         }
         DoeffFrame *top = &fiber->frames[fiber->len - 1];
         if (DOEFF_LIKELY(top->kind == &return_frame)) {
-            PySendResult sent = PyIter_Send(top->a, value, &yielded);
+            PySendResult sent = send_into(top->a, value, &yielded);
             Py_DECREF(value);
             if (DOEFF_LIKELY(sent == PYGEN_NEXT)) {
                 goto yielded;

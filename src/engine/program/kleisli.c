@@ -4,7 +4,7 @@
 
 /* ---- running a call ---- */
 
-static DoeffStep
+DOEFF_INLINE DoeffStep
 call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t nargsf, PyObject *kwnames,
               PyObject **out)
 {
@@ -148,31 +148,34 @@ resolve_arguments(DoeffContext *cx, KleisliCall *call, PyObject *done /* borrowe
     return step;
 }
 
+/* Some argument is a program: is one of them to be run? */
+static DoeffStep
+start_with_programs(DoeffContext *cx, KleisliCall *call, PyObject **out)
+{
+    if (call->kleisli->plan == NULL && make_plan(cx->st, call->kleisli) < 0) {
+        return DOEFF_RAISE;
+    }
+    PyObject *done = PyList_New(0);
+    if (done == NULL) {
+        return DOEFF_RAISE;
+    }
+    DoeffStep step = resolve_arguments(cx, call, done, out);
+    Py_DECREF(done);
+    return step;
+}
+
 DoeffStep
 kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
 {
     KleisliCall *call = (KleisliCall *)program;
-    Kleisli *kleisli = call->kleisli;
     Py_ssize_t n = Py_SIZE(call);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (DOEFF_UNLIKELY(program_check(cx->st, call->args[i])) && !(call->bound && i == 0)) {
-            if (kleisli->plan == NULL && make_plan(cx->st, kleisli) < 0) {
-                return DOEFF_RAISE;
-            }
-            if (passed_as_is(call, i)) {
-                continue;
-            }
-            PyObject *done = PyList_New(0);
-            if (done == NULL) {
-                return DOEFF_RAISE;
-            }
-            DoeffStep step = resolve_arguments(cx, call, done, out);
-            Py_DECREF(done);
-            return step;
+    for (Py_ssize_t i = call->bound; i < n; i++) {
+        if (DOEFF_UNLIKELY(program_check(cx->st, call->args[i]))) {
+            return start_with_programs(cx, call, out);
         }
     }
     size_t positionals = (size_t)(n - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames)));
-    return call_function(cx, kleisli, call->args, positionals, call->kwnames, out);
+    return call_function(cx, call->kleisli, call->args, positionals, call->kwnames, out);
 }
 
 /* ---- handlers ---- */
@@ -274,7 +277,7 @@ kleisli_empty_nursery(EngineState *st)
     }
 }
 
-static PyObject *
+DOEFF_INLINE PyObject *
 call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
          Py_ssize_t nargs, PyObject *kwnames)
 {

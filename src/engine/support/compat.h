@@ -116,9 +116,11 @@ compat_only_reference(PyObject *op)
 }
 
 #if defined(__GNUC__) || defined(__clang__)
+#define DOEFF_INLINE static inline __attribute__((always_inline))
 #define DOEFF_LIKELY(x) __builtin_expect(!!(x), 1)
 #define DOEFF_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #else
+#define DOEFF_INLINE static inline
 #define DOEFF_LIKELY(x) (x)
 #define DOEFF_UNLIKELY(x) (x)
 #endif
