@@ -137,12 +137,10 @@ lint: $(DEV_TOOLS)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
-	find src include -name '*.[ch]' | xargs $(VENV)/bin/clang-format --dry-run -Werror
 
 format: $(DEV_TOOLS)
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
-	find src include -name '*.[ch]' | xargs $(VENV)/bin/clang-format -i
 
 docs: $(INSTALLED)
 	@echo "== samples of README.md and docs/ run"

@@ -223,7 +223,10 @@ class _Scope(dict):  # type: ignore[type-arg]
     def evaluate(self, text: str) -> Any:
         try:
             return eval(text.strip(), {"__builtins__": builtins}, self)
-        except (MemoryError, SystemError):  # CPython makes SystemError of MemoryError; neither is the annotation's
+        except (
+            MemoryError,
+            SystemError,
+        ):  # CPython makes SystemError of MemoryError; neither is the annotation's
             raise
         except Exception:
             return _Unknown

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-_MARK = "doeff.cache.serialised"  # (_MARK, bytes) stands for a key that cannot be hashed
+_MARK = (
+    "doeff.cache.serialised"  # (_MARK, bytes) stands for a key that cannot be hashed
+)
 _PREFIX = "doeff.cache:"  # of a str key in a storage object
 _DIGEST = "doeff.cache.digest:"  # of any other key there
 _ENTRY = "doeff.cache.entry"  # (_ENTRY, deadline or None, value) is what is kept there
@@ -49,7 +51,9 @@ def _serialised(thing: Any) -> bytes:
     if isinstance(thing, (bool, int)) and type(thing) in (bool, int):
         body = b"n%x" % int(thing)
     elif type(thing) is float:
-        body = b"n%x" % int(thing) if thing.is_integer() else b"f" + thing.hex().encode()
+        body = (
+            b"n%x" % int(thing) if thing.is_integer() else b"f" + thing.hex().encode()
+        )
     elif type(thing) is str:
         body = b"s" + thing.encode("utf-8", "surrogatepass")
     elif type(thing) is bytes:
@@ -57,11 +61,15 @@ def _serialised(thing: Any) -> bytes:
     elif thing is None:
         body = b"N"
     elif type(thing) in (list, tuple):
-        body = (b"l" if type(thing) is list else b"t") + b"".join(map(_serialised, thing))
+        body = (b"l" if type(thing) is list else b"t") + b"".join(
+            map(_serialised, thing)
+        )
     elif type(thing) in (set, frozenset):
         body = b"S" + b"".join(sorted(map(_serialised, thing)))
     elif isinstance(thing, dict):
-        rows = sorted(_serialised(key) + _serialised(value) for key, value in thing.items())
+        rows = sorted(
+            _serialised(key) + _serialised(value) for key, value in thing.items()
+        )
         body = b"d" + b"".join(rows)
     else:
         body = b"p" + _dumps(thing)
@@ -113,7 +121,9 @@ def _entry(storage: Any, key: Any, now: float) -> tuple[Any] | None:
             storage.delete(name)
             return None
         return (value,)
-    return None if kept is None else (kept,)  # gone meanwhile, or put there by somebody else
+    return (
+        None if kept is None else (kept,)
+    )  # gone meanwhile, or put there by somebody else
 
 
 def get(storage: Any, key: Any, now: float) -> tuple[Any] | None:

@@ -50,12 +50,18 @@ class CachePolicy:
 
     def __post_init__(self) -> None:
         if self.ttl is not None and not isinstance(self.ttl, (int, float)):
-            raise TypeError(f"ttl must be a number of seconds or None, got {type(self.ttl).__name__}")
+            raise TypeError(
+                f"ttl must be a number of seconds or None, got {type(self.ttl).__name__}"
+            )
         if self.ttl is not None and self.ttl != self.ttl:
             raise ValueError("ttl must not be NaN")
-        object.__setattr__(self, "lifecycle", _member(CacheLifecycle, self.lifecycle, "lifecycle"))
+        object.__setattr__(
+            self, "lifecycle", _member(CacheLifecycle, self.lifecycle, "lifecycle")
+        )
         if self.storage is not None:
-            object.__setattr__(self, "storage", _member(CacheStorage, self.storage, "storage"))
+            object.__setattr__(
+                self, "storage", _member(CacheStorage, self.storage, "storage")
+            )
         if self.metadata is not None:
             if not isinstance(self.metadata, Mapping):
                 raise TypeError(
@@ -76,7 +82,9 @@ def _member(kind: Any, value: Any, field: str) -> Any:
     if isinstance(value, kind):
         return value
     if not isinstance(value, str):
-        raise TypeError(f"{field} must be {kind.__name__} or str, got {type(value).__name__}")
+        raise TypeError(
+            f"{field} must be {kind.__name__} or str, got {type(value).__name__}"
+        )
     try:
         return kind(value)
     except ValueError:
@@ -100,15 +108,21 @@ def policy_from(policy: Any) -> CachePolicy:
         )
     for name in policy:
         if name not in _FIELDS:
-            raise TypeError(f"a CachePolicy has no field {name!r}; it has {', '.join(_FIELDS)}")
+            raise TypeError(
+                f"a CachePolicy has no field {name!r}; it has {', '.join(_FIELDS)}"
+            )
     return CachePolicy(**policy)
 
 
-def policy_of(ttl: Any, lifecycle: Any, storage: Any, metadata: Any, policy: Any) -> CachePolicy:
+def policy_of(
+    ttl: Any, lifecycle: Any, storage: Any, metadata: Any, policy: Any
+) -> CachePolicy:
     """A policy from the arguments of ``CachePut`` and ``cache``."""
     given = {
         name: value
-        for name, value in zip(_FIELDS, (ttl, lifecycle, storage, metadata))
+        for name, value in zip(
+            _FIELDS, (ttl, lifecycle, storage, metadata), strict=True
+        )
         if value is not None
     }
     if policy is None:

@@ -32,7 +32,7 @@ def _code(generator: Any) -> Any:
 
 def _defaults(kleisli: Any, code: Any) -> tuple[Any, ...]:
     function = getattr(kleisli, "func", None)
-    if getattr(function, "__code__", None) is not code:
+    if function is None or getattr(function, "__code__", None) is not code:
         return ()
     return function.__defaults__ or ()
 
@@ -86,7 +86,11 @@ def arguments(kleisli: Any, generator: Any) -> tuple[tuple[Any, ...], Any]:
 def _site(callers: list[Row]) -> Any:
     """Where the innermost of these generators stands, as an EffectCreationContext."""
     frames = [frame for row in callers if (frame := _frame(row[2])) is not None]
-    return EffectCreationContext._at([(f.f_code, f.f_lasti) for f in frames]) if frames else None
+    return (
+        EffectCreationContext._at([(f.f_code, f.f_lasti) for f in frames])
+        if frames
+        else None
+    )
 
 
 def _generators(rows: list[Row]) -> list[Row]:

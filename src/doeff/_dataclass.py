@@ -7,12 +7,14 @@ The engine asks for these two attributes only when somebody looks at them, so th
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 
-@lru_cache(maxsize=None)
-def _model(names: tuple[str, ...], required: int, positional: int, compared: int) -> type:
+@cache
+def _model(
+    names: tuple[str, ...], required: int, positional: int, compared: int
+) -> type:
     columns: list[Any] = []
     for index, name in enumerate(names):
         options: dict[str, Any] = {
@@ -26,6 +28,12 @@ def _model(names: tuple[str, ...], required: int, positional: int, compared: int
     return dataclasses.make_dataclass("Record", columns, frozen=True)
 
 
-def describe(attribute: str, names: tuple[str, ...], required: int, positional: int, compared: int) -> Any:
+def describe(
+    attribute: str,
+    names: tuple[str, ...],
+    required: int,
+    positional: int,
+    compared: int,
+) -> Any:
     """Give ``__dataclass_fields__`` or ``__dataclass_params__`` of a record type."""
     return getattr(_model(names, required, positional, compared), attribute)

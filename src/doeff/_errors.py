@@ -53,7 +53,9 @@ class CircularAskError(Exception):
     """A lazy environment value asks, directly or through others, for its own key."""
 
     def __init__(self, key: Any, message: str | None = None) -> None:
-        super().__init__(message or f"Circular dependency detected for Ask({_shown(key, 1000)})")
+        super().__init__(
+            message or f"Circular dependency detected for Ask({_shown(key, 1000)})"
+        )
         self.key = key
         self._message = message
 
@@ -69,18 +71,24 @@ def _place(generator: Any) -> str | None:
     """Where a suspended program stands, as ``file:line in function``: the innermost generator that it waits in."""
     place = None
     while generator is not None:
-        frame = getattr(generator, "gi_frame", None) or getattr(generator, "cr_frame", None)
+        frame = getattr(generator, "gi_frame", None) or getattr(
+            generator, "cr_frame", None
+        )
         if frame is None:
             break
         place = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-        generator = getattr(generator, "gi_yieldfrom", None) or getattr(generator, "cr_await", None)
+        generator = getattr(generator, "gi_yieldfrom", None) or getattr(
+            generator, "cr_await", None
+        )
     return place
 
 
 _SHOWN_HANDLERS = 20
 
 
-def unhandled(effect: Any, tried: list[str], generator: Any = None) -> UnhandledEffectError:
+def unhandled(
+    effect: Any, tried: list[str], generator: Any = None
+) -> UnhandledEffectError:
     """The error for an effect that passed all the handlers named, innermost first.
 
     ``generator`` is the program that performed it, suspended at its yield.
@@ -118,9 +126,7 @@ def bad_yield(thing: Any, awaited: int = 0) -> InterpreterInvariantError:
             "Hint: in an async @do function await effects and programs only; "
             "write `await Await(x)` for anything else that can be awaited."
         )
-    elif isinstance(thing, (KleisliProgram, BoundKleisliProgram)):
-        hint = f"Hint: call it: yield {thing.__name__}(...)."
-    elif isinstance(thing, type):
+    elif isinstance(thing, (KleisliProgram, BoundKleisliProgram, type)):
         hint = f"Hint: call it: yield {thing.__name__}(...)."
     elif isinstance(thing, types.CoroutineType) or hasattr(type(thing), "__await__"):
         hint = "Hint: wrap it: yield Await(coroutine)."

@@ -21,17 +21,23 @@ class _View:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = self.__match_args__
         if len(args) > len(names):
-            raise TypeError(f"{type(self).__name__} takes {len(names)} arguments, got {len(args)}")
-        values = dict(zip(names, args))
+            raise TypeError(
+                f"{type(self).__name__} takes {len(names)} arguments, got {len(args)}"
+            )
+        values = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             if name not in names or name in values:
-                raise TypeError(f"{type(self).__name__} got an unexpected argument {name!r}")
+                raise TypeError(
+                    f"{type(self).__name__} got an unexpected argument {name!r}"
+                )
             values[name] = value
         for name in names:
             object.__setattr__(self, name, values.get(name))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a {type(self).__name__} is immutable: cannot set {name!r}")
+        raise AttributeError(
+            f"a {type(self).__name__} is immutable: cannot set {name!r}"
+        )
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -43,7 +49,9 @@ class _View:
         return hash((type(self), *(id(getattr(self, n)) for n in self.__match_args__)))
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{n}={_short(getattr(self, n))}" for n in self.__match_args__)
+        shown = ", ".join(
+            f"{n}={_short(getattr(self, n))}" for n in self.__match_args__
+        )
         return f"{type(self).__name__}({shown})"
 
 
@@ -105,6 +113,7 @@ class LocalFrame(_Passing):
     """Puts an environment back in force."""
 
     __slots__ = __match_args__ = ("saved_env",)
+    saved_env: Any
 
     @property
     def restore_env(self) -> Any:
@@ -121,6 +130,7 @@ class SafeFrame(_Passing):
     """Turns the outcome into Ok or Err."""
 
     __slots__ = __match_args__ = ("saved_env",)
+    saved_env: Any
 
     def on_value(self, value: Any, env: Any, store: Any, k_rest: Any) -> Any:
         from ._engine import Ok
@@ -150,7 +160,11 @@ class InterceptFrame(_Passing):
 class GatherFrame(_Passing):
     """Collects the values of several programs."""
 
-    __slots__ = __match_args__ = ("remaining_programs", "collected_results", "saved_env")
+    __slots__ = __match_args__ = (
+        "remaining_programs",
+        "collected_results",
+        "saved_env",
+    )
 
 
 class AskLazyFrame(_Passing):
@@ -173,7 +187,14 @@ class MachineFrame(_View):
 
 _BY_NAME = {
     cls.__name__: cls
-    for cls in (LocalFrame, SafeFrame, ListenFrame, InterceptFrame, AskLazyFrame, GraphCaptureFrame)
+    for cls in (
+        LocalFrame,
+        SafeFrame,
+        ListenFrame,
+        InterceptFrame,
+        AskLazyFrame,
+        GraphCaptureFrame,
+    )
 }
 
 
@@ -193,7 +214,9 @@ def view(name: str, a: Any, b: Any, description: str) -> Any:
     if name == "HandlerFrame":
         return HandlerFrame(a, b)
     if name == "HandlerResultFrame":
-        return HandlerResultFrame(a.effect if hasattr(a, "effect") else None, a.handler_depth, None, None)
+        return HandlerResultFrame(
+            a.effect if hasattr(a, "effect") else None, a.handler_depth, None, None
+        )
     if name == "Frame":
         return a
     if name == "AskLazyFrame":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from . import _engine
 
 TYPE_CHECKING = False
@@ -28,7 +27,9 @@ def metadata(func: Any) -> dict[str, Any]:
         values["__name__"] = getattr(inner, "__name__", type(func).__name__)
     if values["__qualname__"] is None:
         values["__qualname__"] = values["__name__"]
-    values["original_func"] = values["original_generator"] = values["__wrapped__"] = func
+    values["original_func"] = values["original_generator"] = values["__wrapped__"] = (
+        func
+    )
     code = getattr(getattr(func, "func", func), "__code__", None)
     if code is not None and code.co_flags & _ASYNC_GENERATOR:
         import warnings
@@ -59,12 +60,16 @@ def signature(kleisli: Any) -> Any:
 
     try:
         if isinstance(kleisli, _engine.PartiallyAppliedKleisliProgram):
-            return _without_bound(inspect.signature(kleisli.target), kleisli.args, kleisli.keywords)
+            return _without_bound(
+                inspect.signature(kleisli.target), kleisli.args, kleisli.keywords
+            )
         if isinstance(kleisli, _engine.ComposedKleisliProgram):
             whole = inspect.signature(kleisli.target)
             return whole.replace(return_annotation=inspect.Signature.empty)
         if isinstance(kleisli, _engine.BoundKleisliProgram):
-            return _without_bound(inspect.signature(kleisli.__func__), (kleisli.__self__,), {})
+            return _without_bound(
+                inspect.signature(kleisli.__func__), (kleisli.__self__,), {}
+            )
         return inspect.signature(kleisli.func)
     except (TypeError, ValueError) as error:
         raise AttributeError("__signature__") from error
@@ -78,7 +83,9 @@ def _without_bound(whole: Any, args: Any, keywords: Any) -> Any:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             left.append(parameter)
         elif name in bound:
-            by_keyword = by_keyword or (name in keywords and parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+            by_keyword = by_keyword or (
+                name in keywords and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            )
         elif by_keyword and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             left.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
         else:
@@ -133,11 +140,11 @@ def _combined(kind: str, source: Any, f: Any, items: Any) -> Any:
         return source[f]
     if kind == "call":
         split = len(items) - len(f or ())
-        return source(*items[:split], **dict(zip(f or (), items[split:])))
+        return source(*items[:split], **dict(zip(f or (), items[split:], strict=True)))
     if kind == "sequence":
         return program.sequence(items)
     if kind == "traverse":
         return program.traverse(items, f)
     if kind == "dict":
-        return program.dict(zip(f, items))
+        return program.dict(zip(f, items, strict=True))
     return getattr(program, kind)(*items)

@@ -60,7 +60,9 @@ def _arguments(args: Any, kwargs: Any) -> str:
     parts: list[str] = []
     room = _WHOLE
     pairs = [("", value) for value in args[:10]]
-    pairs += [(f"{key}=", kwargs[key]) for key in list(kwargs)[:10]]  # items() without memory crashes CPython 3.11
+    pairs += [
+        (f"{key}=", kwargs[key]) for key in list(kwargs)[:10]
+    ]  # items() without memory crashes CPython 3.11
     for prefix, value in pairs:
         part = prefix + short(value)
         room -= len(part)

@@ -65,7 +65,12 @@ class CacheComputationError(RuntimeError):
             self.add_note(f"called at {call_site.format_location()}")
 
     def __reduce__(self) -> Any:
-        return type(self), (self.func_name, self.call_args, self.call_kwargs, self.call_site)
+        return type(self), (
+            self.func_name,
+            self.call_args,
+            self.call_kwargs,
+            self.call_site,
+        )
 
 
 # ---- keys --------------------------------------------------------------------------------------
@@ -77,11 +82,15 @@ class _NamedKey:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
 
-    def select(self, function: str, values: Mapping[str, Any]) -> Any:
+    def select(self, function: str, values: Mapping[Any, Any]) -> Any:
         return function, tuple(values[name] for name in self.names)
 
-    def __call__(self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        raise TypeError("cache_key(...) is for cache(key_func=...): by itself it knows no parameters")
+    def __call__(
+        self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        raise TypeError(
+            "cache_key(...) is for cache(key_func=...): by itself it knows no parameters"
+        )
 
     def __repr__(self) -> str:
         return f"cache_key({', '.join(map(repr, self.names))})"
@@ -99,21 +108,26 @@ def cache_key(*names: str) -> Callable[..., Any]:
     """
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"cache_key takes parameter names, got {type(name).__name__}")
+            raise TypeError(
+                f"cache_key takes parameter names, got {type(name).__name__}"
+            )
     return _NamedKey(names)
 
 
 class _Call:
     """A call as the key sees it: bound to the signature, defaults filled in, values hashed."""
 
-    def __init__(self, signature: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.values: dict[str, Any] = {}
-        self.positional: list[str] = []
+    def __init__(
+        self, signature: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.values: dict[str | int, Any] = {}  # by position if there is no signature
+        self.positional: list[str | int] = []
         self.rest: str | None = None
         self.named: list[str] = []
         if signature is None:
-            self.values = {**dict(enumerate(args)), **kwargs}  # type: ignore[dict-item]
-            self.positional = list(range(len(args)))  # type: ignore[arg-type]
+            self.values.update(enumerate(args))
+            self.values.update(kwargs.items())
+            self.positional.extend(range(len(args)))
             self.named = list(kwargs)
             return
         bound = signature.bind(*args, **kwargs)
@@ -122,7 +136,9 @@ class _Call:
             kind = signature.parameters[name].kind
             if kind is inspect.Parameter.VAR_KEYWORD:
                 for key, item in value.items():
-                    if key not in self.values:  # a positional-only parameter may have that name
+                    if (
+                        key not in self.values
+                    ):  # a positional-only parameter may have that name
                         self.values[key] = item
                         self.named.append(key)
                 continue
@@ -181,7 +197,9 @@ def cache(
     Contract: effects, part 3.8.
     """
     if callable(ttl):
-        raise TypeError("ttl must be a number of seconds: write @cache() with parentheses")
+        raise TypeError(
+            "ttl must be a number of seconds: write @cache() with parentheses"
+        )
     entry = policy_of(ttl, lifecycle, storage, metadata, policy)
     hashers = dict(key_hashers or {})
 
@@ -191,7 +209,9 @@ def cache(
     return decorate
 
 
-def _cached(func: Any, policy: CachePolicy, key_func: Any, hashers: dict[str, Any]) -> Any:
+def _cached(
+    func: Any, policy: CachePolicy, key_func: Any, hashers: dict[str, Any]
+) -> Any:
     if not callable(func):
         raise TypeError(f"cache() decorates a function, got {type(func).__name__}")
     kleisli = (
@@ -208,7 +228,9 @@ def _cached(func: Any, policy: CachePolicy, key_func: Any, hashers: dict[str, An
             if signature is None or name not in signature.parameters:
                 raise ValueError(f"{key_func!r}: {func!r} has no parameter {name!r}")
     inner_name = getattr(func, "__name__", type(func).__name__)
-    name = f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', inner_name)}"
+    name = (
+        f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', inner_name)}"
+    )
 
     def cached(*args: Any, **kwargs: Any) -> Any:
         call = _Call(signature, args, kwargs)
@@ -232,7 +254,9 @@ def _cached(func: Any, policy: CachePolicy, key_func: Any, hashers: dict[str, An
             pass
         else:
             return hit.value if isinstance(hit, _engine.Ok) else hit
-        yield _engine.Tell({"msg": f"Cache miss for {name}: computing", "level": "debug"})
+        yield _engine.Tell(
+            {"msg": f"Cache miss for {name}: computing", "level": "debug"}
+        )
         return (yield from _compute(name, key, call, kleisli(*args, **kwargs), policy))
 
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
@@ -247,13 +271,17 @@ def _cached(func: Any, policy: CachePolicy, key_func: Any, hashers: dict[str, An
     return do(cached)
 
 
-def _compute(name: str, key: Any, call: _Call, program: Any, policy: CachePolicy) -> Any:
+def _compute(
+    name: str, key: Any, call: _Call, program: Any, policy: CachePolicy
+) -> Any:
     """Compute and store the value of a key that the cache does not have.
 
     Every miss comes through here: callers that wait for another task's computation of the
     same key do it at this point.
     """
-    _engine.CachePut(key, None)  # a key that does not serialise fails before the work, not after
+    _engine.CachePut(
+        key, None
+    )  # a key that does not serialise fails before the work, not after
     result = yield _engine.Safe(program)
     if isinstance(result, _engine.Ok):
         yield _engine.CachePut(key, result, policy=policy)

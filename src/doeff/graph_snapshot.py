@@ -12,7 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._engine import CaptureGraph as capture, do
+from ._engine import CaptureGraph as capture
+from ._engine import do
 from ._wgraph import WGraph, WNode, WStep
 
 if TYPE_CHECKING:
@@ -60,10 +61,14 @@ def _as_graph(graph: Any) -> WGraph | None:
     steps = []
     for row in graph:
         if not isinstance(row, Mapping) or "value" not in row:
-            raise TypeError(f"a graph node must be a dict with 'value' and 'meta', got {row!r}")
+            raise TypeError(
+                f"a graph node must be a dict with 'value' and 'meta', got {row!r}"
+            )
         # A box of its own: equal values of two steps are two nodes of the chain.
         node = WNode(_Box(row["value"]))
-        last = WStep(() if last is None else (last.output,), node, dict(row.get("meta") or {}))
+        last = WStep(
+            () if last is None else (last.output,), node, dict(row.get("meta") or {})
+        )
         steps.append(last)
     return None if last is None else WGraph(last, frozenset(steps))
 
@@ -162,7 +167,9 @@ def build_graph_snapshot(graph: Any, *, mark_success: bool = False) -> dict[str,
         )
     return {
         "nodes": nodes,
-        "edges": [{"from": source, "to": target, "arrows": "to"} for source, target in edges],
+        "edges": [
+            {"from": source, "to": target, "arrows": "to"} for source, target in edges
+        ],
     }
 
 
@@ -227,10 +234,14 @@ def _page(graph: Any, title: str, mark_success: bool) -> str:
         )
     width = max((node["x"] for node in nodes), default=0) + _WIDTH + 2 * _MARGIN
     height = max((node["y"] for node in nodes), default=0) + _HEIGHT + 2 * _MARGIN
-    return _PAGE.format(title=_escape(title), width=width, height=height, body="\n".join(parts))
+    return _PAGE.format(
+        title=_escape(title), width=width, height=height, body="\n".join(parts)
+    )
 
 
-def _write(graph: Any, path: str | os.PathLike[str], title: str, mark_success: bool) -> Path:
+def _write(
+    graph: Any, path: str | os.PathLike[str], title: str, mark_success: bool
+) -> Path:
     from pathlib import Path
 
     page = _page(graph, title, mark_success)

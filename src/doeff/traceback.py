@@ -18,7 +18,9 @@ class EffectTraceback(Protocol):
         """The trace as a text."""
         ...
 
-    def lines(self, *, condensed: bool = False, max_lines: int | None = None) -> list[str]:
+    def lines(
+        self, *, condensed: bool = False, max_lines: int | None = None
+    ) -> list[str]:
         """The trace as lines; of more than ``max_lines``, the last ones."""
         ...
 

@@ -32,7 +32,11 @@ STORAGE = InMemoryStorage()
 
 def leak_round_trip():
     program = Program.list(
-        CachePut("k", [1]), CacheGet("k"), CacheExists("k"), CacheDelete("k"), CacheDelete("k")
+        CachePut("k", [1]),
+        CacheGet("k"),
+        CacheExists("k"),
+        CacheDelete("k"),
+        CacheDelete("k"),
     )
     return run(program).value
 

@@ -99,8 +99,12 @@ def survive_make_function():
     function object (MAKE_FUNCTION), also in `def f(): return lambda: 1`; the code object is freed
     while it is in use.
     """
-    functions = (thing for thing in gc.get_objects() if isinstance(thing, types.FunctionType))
-    spare = [[code] * 1000 for code in {c for f in functions for c in codes_of(f.__code__)}]
+    functions = (
+        thing for thing in gc.get_objects() if isinstance(thing, types.FunctionType)
+    )
+    spare = [
+        [code] * 1000 for code in {c for f in functions for c in codes_of(f.__code__)}
+    ]
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(spare))  # never to be given back
 
 

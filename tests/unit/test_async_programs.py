@@ -159,7 +159,9 @@ def test_arguments_and_combinators():
     assert run((double >> double)(1)).value == 4
 
 
-@pytest.mark.parametrize("make", [lambda: asyncio.sleep(0), lambda: Foreign()], ids=["sleep", "other"])
+@pytest.mark.parametrize(
+    "make", [lambda: asyncio.sleep(0), lambda: Foreign()], ids=["sleep", "other"]
+)
 def test_what_an_event_loop_would_run_names_await(make):
     @do
     async def program():

@@ -105,7 +105,9 @@ class Named(EffectBase):
 
 
 def test_a_program_that_is_dropped_while_it_runs():
-    assert run(Pure(1).map(lambda v: Pure(v)).flat_map(lambda p: p.map(str))).value == "1"
+    assert (
+        run(Pure(1).map(lambda v: Pure(v)).flat_map(lambda p: p.map(str))).value == "1"
+    )
 
 
 def test_what_a_call_shows_is_kept_and_what_others_lack_is_projected():
@@ -150,7 +152,12 @@ def test_builders_copy_what_they_are_given():
 
 
 def test_each_run_gets_fresh_collections():
-    for program in (Program.list(1), Program.set(1), Program.dict(a=1), Program.sequence([])):
+    for program in (
+        Program.list(1),
+        Program.set(1),
+        Program.dict(a=1),
+        Program.sequence([]),
+    ):
         first, second = run(program).value, run(program).value
         assert first == second
         assert first is not second
@@ -191,7 +198,10 @@ def test_traverse_stops_at_the_first_error():
 
 
 def test_dict_takes_what_dict_takes():
-    assert run(Program.dict([("a", 1), ("b", Pure(2))], a=Pure(3))).value == {"a": 3, "b": 2}
+    assert run(Program.dict([("a", 1), ("b", Pure(2))], a=Pure(3))).value == {
+        "a": 3,
+        "b": 2,
+    }
     with pytest.raises(TypeError):
         Program.dict(1)
     with pytest.raises(TypeError):
@@ -281,7 +291,10 @@ class Machine:
 
 def test_projections_are_lazy_and_chain():
     program = Get("x").items[0].name
-    assert run(program, store={"x": type("Box", (), {"items": [Machine()]})()}).value == "machine"
+    assert (
+        run(program, store={"x": type("Box", (), {"items": [Machine()]})()}).value
+        == "machine"
+    )
 
 
 def test_a_projected_call_evaluates_callee_and_arguments_from_left_to_right():
@@ -311,7 +324,10 @@ def test_errors_of_projections():
     error = run(Pure(Machine()).broken).error
     assert type(error) is AttributeError
     assert str(error) == "from inside"
-    assert str(run(Pure(Machine()).absent).error) == "Machine object has no attribute 'absent'"
+    assert (
+        str(run(Pure(Machine()).absent).error)
+        == "Machine object has no attribute 'absent'"
+    )
     assert type(run(Pure(Machine()).stop()).error) is RuntimeError
 
 
@@ -414,7 +430,9 @@ def increment(value):
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize(("name", "length"), [("map", MILLION), ("flat_map", MANY), ("mixed", MANY)])
+@pytest.mark.parametrize(
+    ("name", "length"), [("map", MILLION), ("flat_map", MANY), ("mixed", MANY)]
+)
 def test_long_chains_run_and_fail(name, length):
     assert sync_run(chain(CHAINS[name], length), []).value == length
     result = sync_run(chain(CHAINS[name], length, bottom=boom()), [])
@@ -435,7 +453,7 @@ def test_a_long_chain_is_collected():
         pass
 
     cell = Cell()
-    cell.program = chain(lambda p: p.map(lambda v: cell), MANY)
+    cell.program = chain(lambda p: p.map(lambda v: cell), MANY)  # noqa: F821
     gone = weakref.ref(cell)
     del cell
     gc.collect()

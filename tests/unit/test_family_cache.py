@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -55,7 +55,9 @@ def seq(*programs):
 
 def test_the_callers_dict_is_not_changed():
     given = {"k": 1}
-    result = run(seq(CachePut("l", 2), CacheDelete("k")), store={"__cache_storage__": given})
+    result = run(
+        seq(CachePut("l", 2), CacheDelete("k")), store={"__cache_storage__": given}
+    )
     assert given == {"k": 1}
     assert result.raw_store["__cache_storage__"] == {"l": 2}
 
@@ -93,7 +95,11 @@ def test_failed_runs_keep_the_cache():
 def test_unhashable_keys(key, same, other):
     for storage in ({}, InMemoryStorage()):
         program = seq(
-            CachePut(key, 1), CacheGet(same), CacheExists(other), CacheDelete(same), CacheExists(key)
+            CachePut(key, 1),
+            CacheGet(same),
+            CacheExists(other),
+            CacheDelete(same),
+            CacheExists(key),
         )
         result = run(program, store={"__cache_storage__": storage})
         assert result.value == [None, 1, False, True, False]
@@ -134,7 +140,7 @@ def test_wrong_backing():
 
 
 @pytest.mark.parametrize("storage", [dict, InMemoryStorage])
-@pytest.mark.parametrize("zone", [None, timezone.utc])
+@pytest.mark.parametrize("zone", [None, UTC])
 def test_entries_expire_by_the_clock_of_the_store(storage, zone):
     start = datetime(2024, 1, 1, tzinfo=zone)
 
@@ -187,7 +193,10 @@ def test_no_expiry(ttl):
 def test_wall_clock_when_the_store_has_none():
     store = {"__current_time__": "not a time"}
     for kw in ({}, {"store": store}):
-        assert run(seq(CachePut("k", 1, ttl=1000), CacheGet("k")), **kw).value == [None, 1]
+        assert run(seq(CachePut("k", 1, ttl=1000), CacheGet("k")), **kw).value == [
+            None,
+            1,
+        ]
 
 
 # --- policies ----------------------------------------------------------------------------------

@@ -120,7 +120,10 @@ def test_arguments():
         return frame.args, dict(frame.kwargs)
 
     assert shown(f(1, 2, d=4)) == ((1, 2), {"d": 4})
-    assert shown(f(1, 2, c=9, d=4, e=6, x=7)) == ((1, 2), {"c": 9, "d": 4, "e": 6, "x": 7})
+    assert shown(f(1, 2, c=9, d=4, e=6, x=7)) == (
+        (1, 2),
+        {"c": 9, "d": 4, "e": 6, "x": 7},
+    )
     assert shown(f(1, 2, 3, 9, d=4)) == ((1, 2, 3, 9), {"d": 4})
     frame = run(f(1, 2, d=[]))
     assert frame.kleisli is f
@@ -265,7 +268,10 @@ def test_debug_context():
         return (yield Safe(Listen(context()))).value.value
 
     found = run(top())
-    assert [(e.function_name, e.depth) for e in found.kleisli_stack] == [("context", 0), ("top", 1)]
+    assert [(e.function_name, e.depth) for e in found.kleisli_stack] == [
+        ("context", 0),
+        ("top", 1),
+    ]
     assert all(e.filename == __file__ and e.lineno > 0 for e in found.kleisli_stack)
     kinds = [f.frame_type for f in found.k_frames]
     assert kinds.index("ListenFrame") < kinds.index("SafeFrame")
@@ -274,7 +280,11 @@ def test_debug_context():
     tree = found.effect_call_tree
     assert tree.function_name == "top"
     assert tree.children[0].children[0].effect_type == "GetDebugContextEffect"
-    for text in (found.format_kleisli_stack(), found.format_effect_tree(), found.format_all()):
+    for text in (
+        found.format_kleisli_stack(),
+        found.format_effect_tree(),
+        found.format_all(),
+    ):
         assert "context" in text
         assert "top" in text
     assert "SafeFrame" in found.format_k_frames()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, Union
 
 import pytest
-from doeff.kleisli import KleisliProgram, PartiallyAppliedKleisliProgram
 
 from doeff import (
     Ask,
@@ -27,6 +26,7 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
+from doeff.kleisli import KleisliProgram, PartiallyAppliedKleisliProgram
 
 if typing.TYPE_CHECKING:
     from nowhere import Missing
@@ -245,7 +245,11 @@ def test_partial_arguments_that_are_programs_follow_the_plan():
 
 
 def test_too_many_arguments_are_reported_when_the_call_runs():
-    for call in (three.partial(1, 2, 3)(4), three.partial(z=1)(1, 2), (three >> increment)()):
+    for call in (
+        three.partial(1, 2, 3)(4),
+        three.partial(z=1)(1, 2),
+        (three >> increment)(),
+    ):
         assert type(run(call).error) is TypeError
 
 
@@ -281,7 +285,9 @@ def test_a_composed_handler_gets_the_effect_itself():
 
     program = WithHandler(handler << (lambda e: e.n + 1), Ping(4))
     assert run(program).value == 5
-    assert run(WithHandler((handler << (lambda e: e.n)) >> increment, Ping(4))).value == 5
+    assert (
+        run(WithHandler((handler << (lambda e: e.n)) >> increment, Ping(4))).value == 5
+    )
 
 
 def test_long_compositions():
@@ -391,11 +397,9 @@ def test_positional_only_and_keyword_only():
 
 
 def test_forward_references_and_aliases():
-    def f(x): ...
-
     for annotation in (
         Union[int, "Program[int]"],
-        typing.Optional["Ping"],  # noqa: UP045
+        typing.Optional["Ping"],
         "typing.Annotated[Program, 'note']",
         "Missing | Program",
         "typing.Optional[Missing[int] | Program]",
@@ -611,7 +615,14 @@ def test_narrowing_of_every_kind_of_handler():
     def composed(seen):
         return noting(Ping)(seen) << (lambda v: v)
 
-    for kind in (methods, plain_method, callable_object, partial, kleisli_partial, composed):
+    for kind in (
+        methods,
+        plain_method,
+        callable_object,
+        partial,
+        kleisli_partial,
+        composed,
+    ):
         assert offered(kind) == ["Ping"], kind
 
 
@@ -631,7 +642,7 @@ def test_a_handler_for_a_class_local_to_the_test():
 def test_narrowing_keeps_no_class_alive():
     class Here(EffectBase):
         @do
-        def handle(self, effect: Here, ctx):
+        def handle(self, effect: Here, ctx):  # noqa: F821
             return "here"
             yield
 
@@ -664,10 +675,18 @@ def test_kleisli_programs_in_cycles_are_collected():
             return x
             yield
 
-        cell.all = [f, f.partial(cell), f >> (lambda v: cell), f(cell), f(cell).map(lambda v: cell)]
+        cell.all = [
+            f,
+            f.partial(cell),
+            f >> (lambda v: cell),
+            f(cell),
+            f(cell).map(lambda v: cell),
+        ]
         return weakref.ref(cell)
 
     gone = make()
-    _ = [three(1, 2) for _ in range(50)]  # the collector gets to know the youngest calls late
+    _ = [
+        three(1, 2) for _ in range(50)
+    ]  # the collector gets to know the youngest calls late
     gc.collect()
     assert gone() is None

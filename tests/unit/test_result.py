@@ -111,7 +111,9 @@ def test_the_value_raises_also_when_the_traceback_was_taken_away():
     result.error.__traceback__ = None
     with pytest.raises(ValueError, match="boom"):
         result.value
-    assert "raising" in [f.name for f in traceback.extract_tb(result.error.__traceback__)]
+    assert "raising" in [
+        f.name for f in traceback.extract_tb(result.error.__traceback__)
+    ]
 
 
 def test_copies_are_new_each_time():
@@ -142,7 +144,9 @@ class Unusual(BaseException):
     pass
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Unusual])
+@pytest.mark.parametrize(
+    "kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Unusual]
+)
 def test_what_is_no_exception_is_raised_after_everything_has_unwound(kind):
     cleaned = []
 
@@ -241,7 +245,9 @@ def test_the_condensed_text():
     result = run(checkout("cart"))
     line = price.__wrapped__.__code__.co_firstlineno + 2
     outer = checkout.__wrapped__.__code__.co_firstlineno + 2
-    assert result.format() == f"""\
+    assert (
+        result.format()
+        == f"""\
 Err(MissingEnvKeyError: Environment key not found: 'tax_table')
 
 Root Cause: MissingEnvKeyError: Environment key not found: 'tax_table'
@@ -255,16 +261,33 @@ Hint: pass env={{'tax_table': ...}} to the run, or wrap the program in Local({{'
 Effect path: checkout('cart') -> price('cart') -> Ask('tax_table')
 
 K: [ReturnFrame, LocalFrame, ReturnFrame, HandlerFrame x5]"""
+    )
 
 
 def test_the_verbose_text():
     lines = run(checkout("cart")).format(verbose=True).splitlines()
-    double, single = "\N{BOX DRAWINGS DOUBLE HORIZONTAL}" * 79, "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 79
+    double, single = (
+        "\N{BOX DRAWINGS DOUBLE HORIZONTAL}" * 79,
+        "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 79,
+    )
     assert lines[0] == lines[2] == lines[-1] == double
     assert lines[1].strip() == "RUNTIME RESULT"
-    assert lines[3] == "Status: Err(MissingEnvKeyError: Environment key not found: 'tax_table')"
-    titles = [lines[i + 1].strip() for i in range(len(lines) - 2) if lines[i] == lines[i + 2] == single]
-    assert titles == ["ROOT CAUSE", "PYTHON STACK", "EFFECT CALL TREE", "CONTINUATION STACK (K)", "STORE"]
+    assert (
+        lines[3]
+        == "Status: Err(MissingEnvKeyError: Environment key not found: 'tax_table')"
+    )
+    titles = [
+        lines[i + 1].strip()
+        for i in range(len(lines) - 2)
+        if lines[i] == lines[i + 2] == single
+    ]
+    assert titles == [
+        "ROOT CAUSE",
+        "PYTHON STACK",
+        "EFFECT CALL TREE",
+        "CONTINUATION STACK (K)",
+        "STORE",
+    ]
     tree = lines.index("Effect Call Tree:")
     assert lines[tree + 1 : tree + 4] == [
         "  └─ checkout('cart')",
@@ -294,11 +317,17 @@ def test_a_success_in_full():
 
 def test_the_status_has_the_first_line_and_the_cause_all_of_them():
     text = run(raising(ValueError("first\nsecond\nthird"))).format()
-    assert text.startswith("Err(ValueError: first)\n\nRoot Cause: ValueError: first\nsecond\nthird\n\n")
+    assert text.startswith(
+        "Err(ValueError: first)\n\nRoot Cause: ValueError: first\nsecond\nthird\n\n"
+    )
 
 
 def test_an_error_without_a_message():
-    assert run(raising(ValueError())).format().startswith("Err(ValueError)\n\nRoot Cause: ValueError\n\n")
+    assert (
+        run(raising(ValueError()))
+        .format()
+        .startswith("Err(ValueError)\n\nRoot Cause: ValueError\n\n")
+    )
 
 
 def test_only_the_last_frames_are_in_the_condensed_text():
@@ -311,13 +340,20 @@ def test_only_the_last_frames_are_in_the_condensed_text():
 
 
 @pytest.mark.parametrize(
-    "env, length",
-    [({}, 1000), ({"__repr_limit__": 50}, 50), ({"__repr_limit__": -5}, 1000), ({"__repr_limit__": "x"}, 1000)],
+    ("env", "length"),
+    [
+        ({}, 1000),
+        ({"__repr_limit__": 50}, 50),
+        ({"__repr_limit__": -5}, 1000),
+        ({"__repr_limit__": "x"}, 1000),
+    ],
 )
 def test_values_are_cut(env, length):
     result = run(Pure("x" * 5000), env=env, store={"long": "y" * 5000})
     assert result.format() == "Ok('" + "x" * (length - 4) + "...)"
-    assert f"  long: '{'y' * (length - 4)}..." in result.format(verbose=True).splitlines()
+    assert (
+        f"  long: '{'y' * (length - 4)}..." in result.format(verbose=True).splitlines()
+    )
 
 
 @pytest.mark.parametrize("limit", [None, 10**30])
@@ -350,12 +386,22 @@ class NotText:
 
 
 def test_texts_never_raise():
-    for program in (raising(NoWords()), Pure(NotText()), raising(ValueError(NotText()))):
+    for program in (
+        raising(NoWords()),
+        Pure(NotText()),
+        raising(ValueError(NotText())),
+    ):
         result = run(program, store={"odd": NotText()})
         for text in (result.format(), result.format(verbose=True), repr(result)):
             assert isinstance(text, str)
-    assert run(raising(NoWords())).format().startswith("Err(NoWords: <unprintable NoWords>)")
-    assert "odd: <unprintable NotText>" in run(Pure(1), store={"odd": NotText()}).format(verbose=True)
+    assert (
+        run(raising(NoWords()))
+        .format()
+        .startswith("Err(NoWords: <unprintable NoWords>)")
+    )
+    assert "odd: <unprintable NotText>" in run(
+        Pure(1), store={"odd": NotText()}
+    ).format(verbose=True)
 
 
 def test_format_takes_only_verbose():
@@ -375,10 +421,15 @@ def test_the_parts_are_values():
     assert location.format() == '  File "f.py", line 3, in f'
     assert PythonFrame("f.py", 3, "f", "x = 1").format().splitlines()[1] == "    x = 1"
     k = KStackTrace((KFrame("LocalFrame", "env={'a'}"), KFrame("Other", "")))
-    assert k.format().splitlines()[1:] == ["  [0] LocalFrame         - env={'a'}", "  [1] Other"]
+    assert k.format().splitlines()[1:] == [
+        "  [0] LocalFrame         - env={'a'}",
+        "  [1] Other",
+    ]
     leaf = EffectCallNode("Ask", True, "'k'", 1, (), None, True)
     other = EffectCallNode("g", False, "", 2, (), None, False)
-    root = EffectStackTrace(EffectCallNode("f", False, "x=1", 1, (leaf, other), location, False))
+    root = EffectStackTrace(
+        EffectCallNode("f", False, "x=1", 1, (leaf, other), location, False)
+    )
     assert root.get_effect_path() == "f(x=1) -> Ask('k')"
     assert root.format().splitlines() == [
         "Effect Call Tree:",
@@ -391,7 +442,9 @@ def test_the_parts_are_values():
 
 
 @pytest.mark.parametrize(
-    "stack", [KStackTrace((1,)), PythonStackTrace((None,)), EffectStackTrace("root")], ids=lambda s: type(s).__name__
+    "stack",
+    [KStackTrace((1,)), PythonStackTrace((None,)), EffectStackTrace("root")],
+    ids=lambda s: type(s).__name__,
 )
 def test_parts_of_a_wrong_kind(stack):
     with pytest.raises(TypeError):
@@ -403,5 +456,9 @@ def test_parts_of_a_wrong_kind(stack):
 def test_the_functions_of_the_module():
     trace = run(raising(ValueError("boom"))).captured_traceback
     assert format_traceback(trace) == trace.format()
-    assert format_traceback_short(trace) == trace.format_short() == "raising: ValueError: boom"
+    assert (
+        format_traceback_short(trace)
+        == trace.format_short()
+        == "raising: ValueError: boom"
+    )
     assert to_dict(trace) == trace.to_dict()

@@ -208,7 +208,9 @@ def test_a_kept_context_is_collected_with_its_cycle():
     @do
     def handler(effect, ctx):
         if isinstance(effect, Choose):
-            effect.options[0].ctx = ctx  # the continuation holds what holds the continuation
+            effect.options[
+                0
+            ].ctx = ctx  # the continuation holds what holds the continuation
             return ctx.abandon(None)
         return (yield effect)
 

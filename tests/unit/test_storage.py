@@ -29,7 +29,11 @@ def storage(request, tmp_path):
     if request.param == "memory":
         yield InMemoryStorage()
         return
-    path = ":memory:" if request.param == "sqlite-memory" else tmp_path / "deep" / "cache.db"
+    path = (
+        ":memory:"
+        if request.param == "sqlite-memory"
+        else tmp_path / "deep" / "cache.db"
+    )
     with SQLiteStorage(path) as made:
         yield made
 
@@ -84,15 +88,30 @@ def test_cache_effects_on_a_storage(storage):
             CacheDelete(key),
             CacheDelete(key),
         )
-        result = sync_run(program, sync_handlers_preset, store={"__cache_storage__": storage})
-        assert result.value == [False, None, True, {"n": number}, None, None, True, False]
-    result = sync_run(CacheGet("absent"), sync_handlers_preset, store={"__cache_storage__": storage})
+        result = sync_run(
+            program, sync_handlers_preset, store={"__cache_storage__": storage}
+        )
+        assert result.value == [
+            False,
+            None,
+            True,
+            {"n": number},
+            None,
+            None,
+            True,
+            False,
+        ]
+    result = sync_run(
+        CacheGet("absent"), sync_handlers_preset, store={"__cache_storage__": storage}
+    )
     assert isinstance(result.error, KeyError)
 
 
 def test_values_that_do_not_pickle(storage):
     program = CachePut("k", (x for x in ()))
-    result = sync_run(program, sync_handlers_preset, store={"__cache_storage__": storage})
+    result = sync_run(
+        program, sync_handlers_preset, store={"__cache_storage__": storage}
+    )
     assert result.is_err() == isinstance(storage, SQLiteStorage)
 
 
@@ -118,7 +137,10 @@ def test_silent_at_the_end_of_the_interpreter(tmp_path):
         "print(s.get('k'))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "dev", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "1\n"
     assert "ResourceWarning" not in done.stderr

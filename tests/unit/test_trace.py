@@ -46,7 +46,9 @@ def functions(result):
 
 def kinds(result):
     """Frames of the continuation below the run's own handlers."""
-    return [frame.frame_type for frame in result.k_stack.frames][: -len(sync_handlers_preset)]
+    return [frame.frame_type for frame in result.k_stack.frames][
+        : -len(sync_handlers_preset)
+    ]
 
 
 @do
@@ -99,12 +101,17 @@ def test_an_effect_that_fails():
     effect = reading.children[0]
     assert [n.is_error_site for n in (calling, reading, effect)] == [False, False, True]
     assert [n.is_effect for n in (calling, reading, effect)] == [False, False, True]
-    assert (effect.name, effect.args_repr, effect.count, effect.children) == ("Get", "'absent'", 1, ())
+    assert (effect.name, effect.args_repr, effect.count, effect.children) == (
+        "Get",
+        "'absent'",
+        1,
+        (),
+    )
     assert effect.source_location == reading.source_location
 
 
 @pytest.mark.parametrize(
-    "effect, name",
+    ("effect", "name"),
     [(Modify("n", lambda n: n / 0), "Modify"), (IO(lambda: 1 / 0), "IO")],
     ids=["Modify", "IO"],
 )
@@ -144,7 +151,12 @@ def test_a_handler_that_raises_in_its_body():
 
     result = run(WithHandler(refusing, calls(Ping(7))))
     assert functions(result) == ["calls", "refusing"]
-    assert kinds(result) == ["ReturnFrame", "HandlerResultFrame", "ReturnFrame", "HandlerFrame"]
+    assert kinds(result) == [
+        "ReturnFrame",
+        "HandlerResultFrame",
+        "ReturnFrame",
+        "HandlerFrame",
+    ]
     assert result.k_stack.frames[1].description == "result of refusing"
     assert result.k_stack.frames[3].description == "refusing"
     assert path(result).endswith("refusing(Ping(number=7), ctx)")
@@ -179,7 +191,12 @@ def test_scopes_show_in_the_continuation():
 
     result = run(main(), env={"a": 0})
     frames = result.k_stack.frames
-    assert [f.frame_type for f in frames[:4]] == ["ReturnFrame", "LocalFrame", "HandlerFrame", "ReturnFrame"]
+    assert [f.frame_type for f in frames[:4]] == [
+        "ReturnFrame",
+        "LocalFrame",
+        "HandlerFrame",
+        "ReturnFrame",
+    ]
     assert "a" in frames[1].description
     assert frames[2].description == "handler"
     assert frames[3].source_location.function == "main"
@@ -220,7 +237,9 @@ def test_a_stop_iteration_has_no_traceback_of_its_own():
 
     result = run(calls(main()))
     assert type(result.error) is RuntimeError
-    assert [frame.frame_type for frame in result.k_stack.frames[:2]] == ["ReturnFrame"] * 2
+    assert [frame.frame_type for frame in result.k_stack.frames[:2]] == [
+        "ReturnFrame"
+    ] * 2
     assert result.k_stack.frames[0].description == "resume main"
 
 
@@ -279,7 +298,11 @@ def test_an_error_that_carries_a_trace_copies_and_pickles():
             yield Put("error", error)
 
     error = run(keeps()).raw_store["error"]
-    for again in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error), copy.copy(error)):
+    for again in (
+        pickle.loads(pickle.dumps(error)),
+        copy.deepcopy(error),
+        copy.copy(error),
+    ):
         assert type(again) is KeyError
         assert again.args == ("absent",)
 
@@ -316,7 +339,7 @@ def test_a_traceback_taken_away():
         try:
             yield inner()
         except ValueError as error:
-            raise error.with_traceback(None)
+            raise error.with_traceback(None)  # noqa: B904
 
     result = run(calls(outer()))
     assert functions(result)[-1] == "inner"
@@ -340,7 +363,9 @@ def test_the_middle_of_a_deep_trace_is_left_out():
     frames = result.k_stack.frames
     assert len(frames) == 251
     assert frames[200].frame_type == "..."
-    assert "756" in frames[200].description  # 1001 calls and the five handlers, but for 250
+    assert (
+        "756" in frames[200].description
+    )  # 1001 calls and the five handlers, but for 250
     assert frames[0].description == "resume nested"
     assert frames[-1].frame_type == "HandlerFrame"
     python = result.python_stack.frames
@@ -453,8 +478,15 @@ def test_a_captured_traceback_as_data():
     data = captured_of(calls(boom())).to_dict()
     assert json.loads(json.dumps(data)) == data
     assert data["version"] == "1.0"
-    assert data["exception"] == {"type": "ValueError", "message": "boom", "args": ["'boom'"]}
-    assert [f["location"]["function"] for f in data["effect_frames"]] == ["calls", "boom"]
+    assert data["exception"] == {
+        "type": "ValueError",
+        "message": "boom",
+        "args": ["'boom'"],
+    }
+    assert [f["location"]["function"] for f in data["effect_frames"]] == [
+        "calls",
+        "boom",
+    ]
     assert data["python_frames"][-1]["filename"] == __file__
 
 
@@ -464,7 +496,10 @@ def test_a_captured_traceback_copies_and_pickles():
     for again in (pickle.loads(pickle.dumps(trace)), copy.deepcopy(trace)):
         assert again.format() == trace.format()
         assert again.to_dict() == trace.to_dict()
-    assert pickle.loads(pickle.dumps(got)).captured_traceback.unwrap().format() == trace.format()
+    assert (
+        pickle.loads(pickle.dumps(got)).captured_traceback.unwrap().format()
+        == trace.format()
+    )
 
 
 def test_safe_inside_safe():
@@ -476,7 +511,10 @@ def test_safe_inside_safe():
 
     first, second = run(twice()).value
     assert first.captured_traceback.unwrap().format_short() == "boom: ValueError: one"
-    assert second.captured_traceback.unwrap().format_short() == "calls -> boom: ValueError: two"
+    assert (
+        second.captured_traceback.unwrap().format_short()
+        == "calls -> boom: ValueError: two"
+    )
 
 
 def test_a_trace_stops_where_the_error_was_caught():
@@ -534,7 +572,9 @@ class Meddling:
         return "<meddling>"
 
 
-@pytest.mark.parametrize("make", [Unprintable, Endless, Meddling], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "make", [Unprintable, Endless, Meddling], ids=lambda c: c.__name__
+)
 def test_hostile_arguments(make):
     argument = make()
 
@@ -545,14 +585,22 @@ def test_hostile_arguments(make):
 
     result = run(calls(takes(argument, argument, b=argument, c=argument)))
     argument.__class__.error = result.error
-    for text in (path(result), result.format(), result.effect_stack.format(), repr(result.k_stack)):
+    for text in (
+        path(result),
+        result.format(),
+        result.effect_stack.format(),
+        repr(result.k_stack),
+    ):
         assert isinstance(text, str)
     shown = path(result).rsplit("takes(", 1)[1]
     assert len(shown) < 500
     assert shown.count("b=") == 1
     assert shown.count("c=") == 1
     if make is Unprintable:
-        assert shown == "<unprintable Unprintable>, <unprintable Unprintable>, b=<unprintable Unprintable>, c=<unprintable Unprintable>)"
+        assert (
+            shown
+            == "<unprintable Unprintable>, <unprintable Unprintable>, b=<unprintable Unprintable>, c=<unprintable Unprintable>)"
+        )
 
 
 def test_long_arguments_are_cut():

@@ -37,7 +37,9 @@ class EffectCallTree:
         root = _Node("")
         for seen in observations:
             node = root
-            for frame in reversed(tuple(getattr(seen, "call_stack_snapshot", None) or ())):
+            for frame in reversed(
+                tuple(getattr(seen, "call_stack_snapshot", None) or ())
+            ):
                 node = node.child(f"{frame.function_name}()", effect=False)
             key = getattr(seen, "key", None)
             name = str(seen.effect_type)
@@ -50,7 +52,9 @@ class EffectCallTree:
         if not self._root.children:
             return "(no effects)"
         lines = []
-        todo = [(node, "", None) for node in reversed(self._root.children.values())]
+        todo: list[tuple[Any, str, bool | None]] = [
+            (node, "", None) for node in reversed(self._root.children.values())
+        ]
         while todo:
             node, indent, is_last = todo.pop()
             branch = "" if is_last is None else "└─ " if is_last else "├─ "
@@ -59,6 +63,7 @@ class EffectCallTree:
             below = indent + ("" if is_last is None else "   " if is_last else "│  ")
             children = list(node.children.values())
             todo += [
-                (child, below, index == 0) for index, child in enumerate(reversed(children))
+                (child, below, index == 0)
+                for index, child in enumerate(reversed(children))
             ]
         return "\n".join(lines)

@@ -60,14 +60,18 @@ class DebugContext:
         """The pending calls, one to a line."""
         lines = ["Kleisli stack (innermost first):"]
         lines += [
-            f"  {e.depth}: {e.function_name} at {e.filename}:{e.lineno}" for e in self.kleisli_stack
+            f"  {e.depth}: {e.function_name} at {e.filename}:{e.lineno}"
+            for e in self.kleisli_stack
         ]
         return "\n".join(lines if self.kleisli_stack else [*lines, "  (empty)"])
 
     def format_k_frames(self) -> str:
         """The frames of the machine, one to a line."""
         lines = ["Continuation (innermost first):"]
-        lines += [f"  {f.depth}: {f.frame_type} {f.description}".rstrip() for f in self.k_frames]
+        lines += [
+            f"  {f.depth}: {f.frame_type} {f.description}".rstrip()
+            for f in self.k_frames
+        ]
         return "\n".join(lines if self.k_frames else [*lines, "  (empty)"])
 
     def format_effect_tree(self) -> str:

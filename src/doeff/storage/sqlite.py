@@ -10,9 +10,12 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import check_key
+
+if TYPE_CHECKING:
+    from typing import Self
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cache (
@@ -92,7 +95,9 @@ class SQLiteStorage:
         """The value, or None if there is none."""
         check_key(key)
         with self._connection() as connection:
-            row = connection.execute("SELECT value FROM cache WHERE key = ?", (key,)).fetchone()
+            row = connection.execute(
+                "SELECT value FROM cache WHERE key = ?", (key,)
+            ).fetchone()
         return None if row is None else pickle.loads(row[0])
 
     def put(self, key: str, value: Any) -> None:
@@ -112,13 +117,18 @@ class SQLiteStorage:
         """Remove a key; whether it was there."""
         check_key(key)
         with self._connection() as connection:
-            return connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount > 0
+            return (
+                connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount
+                > 0
+            )
 
     def exists(self, key: str) -> bool:
         """Whether there is a value."""
         check_key(key)
         with self._connection() as connection:
-            row = connection.execute("SELECT 1 FROM cache WHERE key = ?", (key,)).fetchone()
+            row = connection.execute(
+                "SELECT 1 FROM cache WHERE key = ?", (key,)
+            ).fetchone()
         return row is not None
 
     def keys(self) -> Iterator[str]:
@@ -130,7 +140,9 @@ class SQLiteStorage:
     def items(self) -> Iterator[tuple[str, Any]]:
         """All keys with their values, as of now."""
         with self._connection() as connection:
-            rows = connection.execute("SELECT key, value FROM cache ORDER BY rowid").fetchall()
+            rows = connection.execute(
+                "SELECT key, value FROM cache ORDER BY rowid"
+            ).fetchall()
         return iter([(key, pickle.loads(value)) for key, value in rows])
 
     def clear(self) -> None:
@@ -145,7 +157,7 @@ class SQLiteStorage:
             for connection in list(self._open):
                 connection.raw.close()
 
-    def __enter__(self) -> SQLiteStorage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
