@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import pkgutil
 import subprocess
 import sys
@@ -228,7 +229,7 @@ def test_runtimes_say_what_to_use():
 
 
 def environment() -> dict[str, str]:
-    return {"PYTHONPATH": ":".join(filter(None, sys.path))}
+    return {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
 
 
 def loaded_by(statement: str) -> set[str]:

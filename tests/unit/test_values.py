@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -696,7 +697,11 @@ def test_origins_by_environment_variable():
     program = "import doeff; print(doeff.Get('k').created_at.line)"
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={"DOEFF_ORIGINS": "1", "PYTHONPATH": ":".join(filter(None, sys.path))},
+        env={
+            **os.environ,
+            "DOEFF_ORIGINS": "1",
+            "PYTHONPATH": ":".join(filter(None, sys.path)),
+        },
         capture_output=True,
         text=True,
         check=True,
