@@ -133,9 +133,12 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
         goto done;
     }
     PyObject *out = NULL;
+    int nested = st->nesting.depth; /* in a __del__: what dies in the run is counted from here */
+    st->nesting.depth -= nested;
     st->runs++;
     RunEnd end = machine_run(m, program, &out);
     st->runs--;
+    st->nesting.depth += nested;
     kleisli_empty_nursery(st);
     result = end == RUN_DONE ? end_run(m, chain, out, NULL) : end_run(m, chain, NULL, out);
 done:

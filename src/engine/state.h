@@ -4,13 +4,14 @@
  * through the machine (cx->st), a record's info, or PyType_GetModuleState. The
  * list below is expanded three times (fields, traverse, clear), so the three
  * cannot drift. Nothing in it changes after the module's exec but the free
- * lists, the cached handler chain and the recording switch.
+ * lists, what waits to be freed, the cached handler chain and the recording switch.
  */
 #ifndef DOEFF_STATE_H
 #define DOEFF_STATE_H
 
 #include "support/compat.h"
 #include "support/freelist.h"
+#include "support/nesting.h"
 #include "support/record.h"
 
 #define ENGINE_STATE_REFS(X)                                         \
@@ -119,18 +120,27 @@ typedef struct EngineState {
     DoeffFreeList free_results;
     PyObject *nursery[NURSERY_SIZE]; /* borrowed: young calls that the collector does not know yet */
     unsigned nursery_next;
+    DoeffNesting nesting;
     int runs; /* run functions at work */
     int record_origins; /* stamp created_at */
 } EngineState;
 
 extern PyModuleDef doeff_engine_module;
 
-
-
 static inline EngineState *
 engine_state_of(PyTypeObject *type /* defined by this module */)
 {
     return (EngineState *)PyType_GetModuleState(type);
+}
+
+/* For deallocs: NULL when the collector has taken the module from the type. */
+static inline DoeffNesting *
+engine_nesting_of(PyTypeObject *type /* defined by this module, or a subclass written in Python */)
+{
+    while (DOEFF_UNLIKELY(!(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE))) {
+        type = type->tp_base;
+    }
+    return ((PyHeapTypeObject *)type)->ht_module == NULL ? NULL : &engine_state_of(type)->nesting;
 }
 
 /* For methods that subclasses inherit: the state, found through the base that is ours. */

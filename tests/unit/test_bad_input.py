@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +42,9 @@ from doeff import (
     sync_run,
 )
 from doeff.program import ProgramBase
+
+
+PACKAGES = str(Path(doeff.__file__).parent.parent)  # child processes test the same doeff
 
 
 def run(program, *inner, **kw):
@@ -1046,17 +1051,110 @@ SCRIPTS = {
         assert out == [0]
         print("done")
     """,
-    "drop a deep chain in a thread with a small stack": """
+    "drop deep chains in a thread with a small stack": """
         import threading
-        # 3.13 lets the interpreter itself nest 10,000 deallocations, which take about a MB
-        threading.stack_size((128 if sys.version_info < (3, 13) else 2048) * 1024)
-        p = Pure(0)
-        for _ in range(100000):
-            p = Safe(p.map(str))
-        cell = [p]
-        del p
+        from doeff import CESKState, FrozenDict, KleisliProgram, Ok, Err, Some, Program
+        from doeff.effects import StatePutEffect
+        from doeff.program import GeneratorProgram
+        from doeff.utils import BoundedLog
+        threading.stack_size(128 * 1024)
+        def chain(*links, n=20_000):
+            thing = Pure(0)
+            for i in range(n):
+                thing = links[i % len(links)](thing)
+            return thing
+        def closed(thing):
+            return do(lambda: thing)
+        class Box:
+            def __init__(self, thing):
+                self.thing = thing
+        class Mine(StatePutEffect):
+            pass
+        def failed(thing):
+            error = ValueError(thing)
+            return Err(error)
+        def result(thing):
+            return sync_run(Program.pure(thing), [])
+        def generator(thing):
+            def body():
+                yield thing
+            g = body()
+            next(g)
+            return g
+        @do
+        def call(x, y=0):
+            yield
+        link = dict(
+            safe=Safe,
+            safe_of_map=lambda p: Safe(Program.pure(p).map(str)),
+            map=lambda p: Program.pure(p).map(str),
+            maps=lambda p: p.map(str),
+            flat_map=lambda p: Pure(0).flat_map(call.partial(p)),
+            then=lambda p: Pure(p).then(Pure(0)),
+            ok=Ok,
+            err=failed,
+            some=Some,
+            pure=lambda p: Program.pure([p]),
+            listed=lambda p: Program.list(p),
+            call=call,
+            keyword=lambda p: call(1, y=p),
+            bound=call.__get__,
+            partial=call.partial,
+            method=lambda p: call.__get__(Box(p)),
+            composed=lambda p: call >> closed(p),
+            closure=closed,
+            program=lambda p: KleisliProgram(call.partial(p)),
+            factory=lambda p: GeneratorProgram(call.partial(p)),
+            item=lambda p: Program.pure(p)[p],
+            effect=lambda p: Put("x", p),
+            subclass=lambda p: Mine("x", p),
+            tell=lambda p: Tell((p,)),
+            local=lambda p: Local({"x": p}, Pure(0)),
+            intercept=lambda p: Intercept(Pure(p), str),
+            frozen=lambda p: FrozenDict(x=p),
+            log=lambda p: BoundedLog([p]),
+            result=result,
+            state=lambda p: CESKState.with_value(p, FrozenDict(), {}, []),
+            handled=lambda p: sync_handlers_preset[0](Put("x", p), None),
+            awaited=lambda p: Put("x", p).__await__(),
+            generator=lambda p: Pure(generator(p)),
+        )
+        for one in link.values():
+            cell = [chain(one)]
+            t = threading.Thread(target=cell.clear)
+            t.start(); t.join()
+        cell = [chain(*link.values(), n=100_000)]
         t = threading.Thread(target=cell.clear)
         t.start(); t.join()
+        print("done")
+    """,
+    "what a deep chain ends in is told": """
+        # finally blocks and __del__ run, in order, with runs and other threads in between
+        import threading
+        threading.stack_size(128 * 1024)
+        died = []
+        class Last:
+            def __init__(self, n, inside):
+                self.n, self.inside = n, inside
+            def __del__(self):
+                died.append(self.n)
+                if self.n % 1000 == 0:
+                    t = threading.Thread(target=chain(100).clear)
+                    t.start(); t.join()
+                    sync_run(Safe(Put("x", chain(100))), sync_handlers_preset)
+        def chain(n):
+            thing = Pure(0)
+            for i in range(n):
+                thing = Safe(Pure([thing]).map(str))
+            return [thing]
+        thing = Pure(0)
+        for i in range(20000):
+            thing = Safe(Pure(Last(i, thing)))
+        cell = [thing]
+        del thing
+        t = threading.Thread(target=cell.clear)
+        t.start(); t.join()
+        assert died == list(range(20000))[::-1], died[:50]
         print("done")
     """,
     "deep re-entrancy": """
@@ -1114,6 +1212,7 @@ def test_in_a_process_of_its_own(name):
     script += textwrap.dedent(SCRIPTS[name])
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", script],
+        env={**os.environ, "PYTHONPATH": PACKAGES},
         capture_output=True,
         text=True,
         timeout=120,

@@ -58,15 +58,20 @@ delegate_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
+static int
+delegate_release(PyObject *op)
+{
+    Py_XDECREF(((Delegate *)op)->handler);
+    Py_XDECREF(((Delegate *)op)->effect);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 delegate_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    Py_XDECREF(((Delegate *)op)->handler);
-    Py_XDECREF(((Delegate *)op)->effect);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, delegate_dealloc, delegate_release);
 }
 
 static PyObject *

@@ -182,23 +182,25 @@ ctx_clear(PyObject *op)
     return 0;
 }
 
+static int
+ctx_release(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    (void)ctx_clear(op);
+    if (((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&engine_state_of(tp)->free_ctx, op)) {
+        return 1;
+    }
+    tp->tp_free(op);
+    return 0;
+}
+
 static void
 ctx_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
-    EngineState *st = NULL;
-    if (((DoeffHandlerContext *)op)->machine != NULL) {
-        st = ((DoeffHandlerContext *)op)->machine->cx.st;
-    }
     if (PyObject_GC_IsTracked(op)) {
         PyObject_GC_UnTrack(op);
     }
-    (void)ctx_clear(op);
-    if (st != NULL && ((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&st->free_ctx, op)) {
-        return;
-    }
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, ctx_dealloc, ctx_release);
 }
 
 /* ---- a handler gets an effect ---- */
@@ -643,16 +645,21 @@ resumption_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-static void
-resumption_dealloc(PyObject *op)
+static int
+resumption_release(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
     Py_XDECREF(((Resumption *)op)->ctx);
     Py_XDECREF(((Resumption *)op)->value);
     Py_XDECREF(((Resumption *)op)->error);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
+static void
+resumption_dealloc(PyObject *op)
+{
+    PyObject_GC_UnTrack(op);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, resumption_dealloc, resumption_release);
 }
 
 static PyType_Slot resumption_slots[] = {

@@ -430,14 +430,19 @@ k_clear(PyObject *op)
     return 0;
 }
 
+static int
+k_release(PyObject *op)
+{
+    (void)k_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 k_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)k_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, k_dealloc, k_release);
 }
 
 static PyType_Slot k_slots[] = {

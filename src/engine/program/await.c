@@ -96,14 +96,19 @@ awaiting_clear(PyObject *op)
     return 0;
 }
 
+static int
+awaiting_release(PyObject *op)
+{
+    (void)awaiting_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 awaiting_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)awaiting_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, awaiting_dealloc, awaiting_release);
 }
 
 static PyMethodDef awaiting_methods[] = {

@@ -796,33 +796,19 @@ combinator_clear(PyObject *op)
     return 0;
 }
 
-static void
+static int
 combinator_release(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
-    Combinator *self = (Combinator *)op;
-    PyObject *next = self->source;
-    self->source = NULL;
     (void)combinator_clear(op);
-    tp->tp_free(op);
-    /* The rest of a chain built in a loop goes in this loop, not by recursion. */
-    while (DOEFF_FREE_LISTS && next != NULL && Py_REFCNT(next) == 1 && Py_IS_TYPE(next, tp)) {
-        PyObject *after = ((Combinator *)next)->source;
-        ((Combinator *)next)->source = NULL;
-        Py_DECREF(next);
-        next = after;
-    }
-    Py_XDECREF(next);
-    Py_DECREF(tp);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
 }
 
 static void
 combinator_dealloc(PyObject *op)
 {
     PyObject_GC_UnTrack(op);
-    Py_TRASHCAN_BEGIN(op, combinator_dealloc); /* chains with calls, effects and lists in between */
-    combinator_release(op);
-    Py_TRASHCAN_END;
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, combinator_dealloc, combinator_release);
 }
 
 /* module.function(kind, source, f, items), absent parts as None. */

@@ -329,23 +329,25 @@ call_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-static inline void
-call_release(EngineState *st, KleisliCall *call, PyTypeObject *tp)
+static inline int
+call_release(PyObject *op)
 {
+    KleisliCall *call = (KleisliCall *)op;
     Kleisli *kleisli = call->kleisli;
+    /* A type that the collector has cleared no longer leads to the state. */
+    EngineState *st = ((PyHeapTypeObject *)Py_TYPE(op))->ht_module == NULL ? NULL : kleisli->st;
     Py_ssize_t n = Py_SIZE(call);
     for (Py_ssize_t i = 0; i < n; i++) {
         Py_DECREF(call->args[i]);
     }
     Py_XDECREF(call->kwnames);
     Py_XDECREF(call->created_at);
-    if (n < 4 && st != NULL && freelist_push(&st->free_calls[n], (PyObject *)call)) {
-        Py_DECREF(kleisli);
-        return;
+    int kept = n < 4 && st != NULL && freelist_push(&st->free_calls[n], op);
+    if (!kept) {
+        Py_TYPE(op)->tp_free(op);
     }
     Py_DECREF(kleisli);
-    tp->tp_free(call);
-    Py_DECREF(tp);
+    return kept;
 }
 
 static void
@@ -353,19 +355,17 @@ call_dealloc(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
     KleisliCall *call = (KleisliCall *)op;
-    /* A type that the collector has cleared no longer leads to the state. */
-    EngineState *st = ((PyHeapTypeObject *)tp)->ht_module == NULL ? NULL : call->kleisli->st;
     if (DOEFF_LIKELY(call->nursery >= 0)) {
-        if (st != NULL) {
-            st->nursery[call->nursery] = NULL;
+        if (((PyHeapTypeObject *)tp)->ht_module != NULL) {
+            call->kleisli->st->nursery[call->nursery] = NULL;
         }
-        call_release(st, call, tp); /* at most NURSERY_SIZE of these are nested */
+        if (!call_release(op)) { /* at most NURSERY_SIZE of these are nested */
+            Py_DECREF(tp);
+        }
         return;
     }
     PyObject_GC_UnTrack(op);
-    Py_TRASHCAN_BEGIN(op, call_dealloc);
-    call_release(st, call, tp);
-    Py_TRASHCAN_END;
+    nesting_dealloc(engine_nesting_of(tp), op, call_dealloc, call_release);
 }
 
 static PyObject *
@@ -600,17 +600,22 @@ kleisli_clear(PyObject *op)
     return 0;
 }
 
+static int
+kleisli_release(PyObject *op)
+{
+    (void)kleisli_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 kleisli_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     if (((Kleisli *)op)->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
-    (void)kleisli_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, kleisli_dealloc, kleisli_release);
 }
 
 static PyObject *
@@ -810,14 +815,19 @@ bound_clear(PyObject *op)
     return 0;
 }
 
+static int
+bound_release(PyObject *op)
+{
+    (void)bound_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 bound_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)bound_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, bound_dealloc, bound_release);
 }
 
 static PyObject *
@@ -933,19 +943,22 @@ derived_clear(PyObject *op)
     return kleisli_clear(op);
 }
 
+static int
+derived_release(PyObject *op)
+{
+    (void)derived_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 derived_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    Py_TRASHCAN_BEGIN(op, derived_dealloc); /* k >> f >> f ... in a loop */
     if (((Kleisli *)op)->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
-    (void)derived_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
-    Py_TRASHCAN_END;
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, derived_dealloc, derived_release);
 }
 
 static KleisliDerived *

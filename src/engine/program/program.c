@@ -303,14 +303,19 @@ generator_program_clear(PyObject *op)
     return 0;
 }
 
+static int
+generator_program_release(PyObject *op)
+{
+    (void)generator_program_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 generator_program_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)generator_program_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, generator_program_dealloc, generator_program_release);
 }
 
 static PyMemberDef generator_program_members[] = {

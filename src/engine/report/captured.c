@@ -63,14 +63,19 @@ captured_clear(PyObject *op)
     return 0;
 }
 
+static int
+captured_release(PyObject *op)
+{
+    (void)captured_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 captured_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)captured_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, captured_dealloc, captured_release);
 }
 
 /* ---- the parts ---- */

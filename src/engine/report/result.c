@@ -84,17 +84,23 @@ result_clear(PyObject *op)
     return 0;
 }
 
+static int
+result_release(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    (void)result_clear(op);
+    if (((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&engine_state_of(tp)->free_results, op)) {
+        return 1;
+    }
+    tp->tp_free(op);
+    return 0;
+}
+
 static void
 result_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)result_clear(op);
-    if (((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&engine_state_of(tp)->free_results, op)) {
-        return;
-    }
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, result_dealloc, result_release);
 }
 
 static EngineState *

@@ -48,12 +48,10 @@ trace_clear(PyObject *op)
     return 0;
 }
 
-static void
-trace_dealloc(PyObject *op)
+static int
+trace_release(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     DoeffTrace *t = (DoeffTrace *)op;
-    PyObject_GC_UnTrack(op);
     (void)trace_clear(op);
     Py_XDECREF(t->effect_name);
     Py_XDECREF(t->effect_args);
@@ -67,8 +65,15 @@ trace_dealloc(PyObject *op)
         PyMem_Free(t->inner);
     }
     PyMem_Free(t->outer);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
+static void
+trace_dealloc(PyObject *op)
+{
+    PyObject_GC_UnTrack(op);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, trace_dealloc, trace_release);
 }
 
 /* Traces are of this process: an exception that carries one still pickles and copies. */

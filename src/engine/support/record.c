@@ -116,10 +116,12 @@ record_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* Gives up fields and memory of an untracked record. */
-static inline void
-release(PyObject *op, PyTypeObject *tp, RecordInfo *info)
+/* Gives up fields and memory of an untracked record; 1 if the free list took it, type and all. */
+static inline int
+record_release(PyObject *op)
 {
+    PyTypeObject *tp = Py_TYPE(op);
+    RecordInfo *info = info_of(op);
     int n = info->nfields;
     for (int i = 0; i < n; i++) {
         Py_DECREF(RECORD_FIELD(op, i));
@@ -130,10 +132,10 @@ release(PyObject *op, PyTypeObject *tp, RecordInfo *info)
     /* An exact object whose type still has its module may serve again. */
     if (DOEFF_LIKELY(tp == info->type && ((PyHeapTypeObject *)tp)->ht_module != NULL)
         && freelist_push(&info->free, op)) {
-        return;
+        return 1;
     }
     tp->tp_free(op);
-    Py_DECREF(tp);
+    return 0;
 }
 
 static void
@@ -142,7 +144,9 @@ record_dealloc(PyObject *op)
     PyTypeObject *tp = Py_TYPE(op);
     RecordInfo *info = info_of(op);
     if (DOEFF_LIKELY(info != NULL && !((DoeffRecord *)op)->tracked)) {
-        release(op, tp, info);
+        if (!record_release(op)) {
+            Py_DECREF(tp);
+        }
         return;
     }
     PyObject_GC_UnTrack(op);
@@ -151,10 +155,7 @@ record_dealloc(PyObject *op)
         Py_DECREF(tp);
         return;
     }
-    /* Records in records in records: a million of them are cut by the trash can. */
-    Py_TRASHCAN_BEGIN(op, record_dealloc);
-    release(op, tp, info);
-    Py_TRASHCAN_END;
+    nesting_dealloc(engine_nesting_of(tp), op, record_dealloc, record_release);
 }
 
 /* ---- construction from Python ---- */

@@ -82,6 +82,20 @@ log_init(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 static int
+log_release(PyObject *op)
+{
+    PyList_Type.tp_dealloc(op);
+    return 0;
+}
+
+static void
+log_dealloc(PyObject *op)
+{
+    PyObject_GC_UnTrack(op);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, log_dealloc, log_release);
+}
+
+static int
 log_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
@@ -235,6 +249,7 @@ static PyGetSetDef log_getset[] = {
 static PyType_Slot slots[] = {
     {Py_tp_new, log_new},
     {Py_tp_init, log_init},
+    {Py_tp_dealloc, log_dealloc},
     {Py_tp_traverse, log_traverse},
     {Py_tp_clear, log_clear},
     {Py_tp_methods, log_methods},

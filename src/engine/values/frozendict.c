@@ -74,6 +74,20 @@ frozen_clear(PyObject *op)
     return PyDict_Type.tp_clear(op);
 }
 
+static int
+frozen_release(PyObject *op)
+{
+    PyDict_Type.tp_dealloc(op);
+    return 0;
+}
+
+static void
+frozen_dealloc(PyObject *op)
+{
+    PyObject_GC_UnTrack(op);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, frozen_dealloc, frozen_release);
+}
+
 /* ---- as a value ---- */
 
 static PyObject *
@@ -272,6 +286,7 @@ static PyMethodDef frozen_methods[] = {
 static PyType_Slot slots[] = {
     {Py_tp_new, frozen_new},
     {Py_tp_init, frozen_init},
+    {Py_tp_dealloc, frozen_dealloc},
     {Py_tp_traverse, frozen_traverse},
     {Py_tp_clear, frozen_clear},
     {Py_tp_richcompare, frozen_richcompare},
