@@ -89,6 +89,7 @@ if TYPE_CHECKING:
 
     from ._aliases import DEFAULT_REPR_LIMIT, REPR_LIMIT_KEY, EffectGenerator
     from ._cache_policy import CacheLifecycle, CachePolicy, CacheStorage
+    from ._include import get_include
     from ._trace_error import TraceError, trace_err
     from ._wgraph import WGraph, WNode, WStep
     from .analysis import EffectCallTree
@@ -231,6 +232,7 @@ __all__ = [
     "clear_persistent_cache",
     "do",
     "get",
+    "get_include",
     "get_time",
     "graph_to_html",
     "graph_to_html_async",
@@ -283,6 +285,7 @@ _HOMES = {
     "cache_forever": "cache",
     "cache_key": "cache",
     "clear_persistent_cache": "cache",
+    "get_include": "_include",
     "persistent_cache_path": "cache",
     "run_program": "run",
     "trace_err": "_trace_error",

@@ -772,6 +772,7 @@ sync_await_handler: Final[_Handler]
 python_async_syntax_escape_handler: Final[_Handler]
 core_handler: Final[_Handler]
 sync_handlers_preset: list[_Handler]
+C_API: Final[object]
 async_handlers_preset: list[_Handler]
 
 # ---- the machine ----

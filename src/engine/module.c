@@ -1,4 +1,5 @@
 /* The module doeff._engine: makes the state and calls every room's init in order. */
+#include "capi/capi.h"
 #include "effects/effects.h"
 #include "handlers/presets.h"
 #include "machine/cesk.h"
@@ -63,7 +64,7 @@ drain(EngineState *st)
     for (int i = 0; i < 4; i++) {
         freelist_drain(&st->free_calls[i]);
     }
-    for (int i = 0; i < RECORD_TABLE_SIZE; i++) {
+    for (size_t i = 0; i < st->record_table_size; i++) {
         if (st->record_table[i] != NULL) {
             freelist_drain(&st->record_table[i]->free);
         }
@@ -141,7 +142,7 @@ engine_exec(PyObject *module)
         record_room_init,    frozendict_room_init, values_room_init, boundedlog_room_init, program_room_init,      combinators_room_init, await_room_init,
         kleisli_room_init,   node_room_init,       machine_room_init,      handler_room_init,
         delegate_room_init,  cesk_room_init,       kontinuation_room_init, trace_room_init,
-        result_room_init,    presets_room_init,    run_room_init,
+        result_room_init,    presets_room_init,    run_room_init,        capi_room_init,
     };
     if (intern_strings(st) < 0) {
         return -1;
@@ -160,7 +161,7 @@ engine_traverse(PyObject *module, visitproc visit, void *arg)
     EngineState *st = PyModule_GetState(module);
 #define ENGINE_STATE_VISIT(T, name) Py_VISIT(st->name);
     ENGINE_STATE_REFS(ENGINE_STATE_VISIT)
-    for (int i = 0; i < RECORD_TABLE_SIZE; i++) {
+    for (size_t i = 0; i < st->record_table_size; i++) {
         Py_VISIT(st->record_table[i]);
     }
     return 0;
@@ -181,9 +182,12 @@ engine_free(void *module)
 {
     (void)engine_clear((PyObject *)module);
     EngineState *st = PyModule_GetState((PyObject *)module);
-    for (int i = 0; i < RECORD_TABLE_SIZE; i++) {
+    for (size_t i = 0; i < st->record_table_size; i++) {
         Py_CLEAR(st->record_table[i]); /* last: objects of these types may have lived until now */
     }
+    st->record_table_size = 0;
+    PyMem_Free(st->record_table);
+    st->record_table = NULL;
 }
 
 static PyModuleDef_Slot engine_slots[] = {

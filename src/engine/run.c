@@ -1,7 +1,7 @@
 #include "run.h"
 
-#include "effects/rundata.h"
 #include "machine/cesk.h"
+#include "machine/rundata.h"
 #include "program/kleisli.h"
 #include "program/program.h"
 #include "report/result.h"

@@ -9,16 +9,32 @@
 #ifndef DOEFF_STATE_H
 #define DOEFF_STATE_H
 
+#include "capi/builtin.h"
 #include "support/compat.h"
 #include "support/freelist.h"
 #include "support/nesting.h"
 #include "support/record.h"
 
 #define ENGINE_STATE_REFS(X)                                         \
+    /* DoeffKnown of doeff.h, in its order; capi.c holds the two together */ \
+    X(PyTypeObject, Program_Type)                                    \
+    X(PyTypeObject, Effect_Type)                                     \
+    X(PyTypeObject, FrozenDict_Type)                                 \
+    X(PyObject, MissingEnvKeyError)                                  \
+    X(PyObject, CircularAskError)                                    \
+    X(PyObject, InterpreterInvariantError)                           \
+    X(PyObject, str_log)                                             \
+    X(PyObject, str_graph)                                           \
+    X(PyObject, str_cache_storage)                                   \
+    X(PyObject, str_cache_expiry)                                    \
+    X(PyObject, str_lazy_cache)                                      \
+    X(PyObject, str_current_time)                                    \
+    X(PyObject, str_value)                                           \
+    X(PyObject, str_meta)                                            \
+    X(PyObject, str_keys)                                            \
     /* support, values */                                            \
     X(PyTypeObject, RecordInfo_Type)                                 \
     X(PyTypeObject, RecordFields_Type) /* lazy __dataclass_fields__ */ \
-    X(PyTypeObject, FrozenDict_Type)                                 \
     X(PyObject, empty_env)                                           \
     X(PyTypeObject, Result_Type)                                     \
     X(PyTypeObject, Maybe_Type)                                      \
@@ -26,8 +42,6 @@
     X(PyObject, nothing) /* the only Nothing() */                    \
     X(PyTypeObject, BoundedLog_Type)                                 \
     /* program */                                                    \
-    X(PyTypeObject, Program_Type)                                    \
-    X(PyTypeObject, Effect_Type)                                     \
     X(PyTypeObject, GeneratorProgram_Type)                           \
     X(PyTypeObject, Combinator_Type)                                 \
     X(PyTypeObject, Kleisli_Type)                                    \
@@ -50,14 +64,10 @@
     X(PyTypeObject, RuntimeResult_Type)                              \
     X(PyObject, root_node) /* the end of every chain */              \
     X(PyObject, cached_chain) /* HandlerNode of the last list of handlers */ \
-    X(PyObject, cache_default_policy) /* CachePolicy(), once needed */ \
     X(PyObject, sync_preset)                                         \
     X(PyObject, async_preset)                                        \
     /* errors */                                                     \
     X(PyObject, UnhandledEffectError)                                \
-    X(PyObject, MissingEnvKeyError)                                  \
-    X(PyObject, CircularAskError)                                    \
-    X(PyObject, InterpreterInvariantError)                           \
     X(PyObject, TaskCancelledError)                                  \
     /* interned strings */                                           \
     X(PyObject, str_throw)                                           \
@@ -68,33 +78,14 @@
     X(PyObject, str_name)                                            \
     X(PyObject, str_qualname)                                        \
     X(PyObject, str_annotations)                                     \
-    X(PyObject, str_log)                                             \
-    X(PyObject, str_graph)                                           \
-    X(PyObject, str_cache_storage)                                   \
-    X(PyObject, str_cache_expiry)                                    \
-    X(PyObject, str_lazy_cache)                                      \
-    X(PyObject, str_current_time)                                    \
     X(PyObject, str_on_value)                                        \
     X(PyObject, str_on_error)                                        \
-    X(PyObject, str_value)                                           \
-    X(PyObject, str_meta)                                            \
-    X(PyObject, str_keys)                                            \
     X(PyObject, str_origin)                                          \
     X(PyObject, str_trace)
 
 #define ENGINE_RECORDS(X)                                            \
     X(Ok) X(Err) X(Some) X(ListenResult)                             \
     X(Pure) X(WithHandler) X(Escape)                                 \
-    X(Ask) X(Local)                                                  \
-    X(Get) X(Put) X(Modify)                                          \
-    X(Tell) X(Listen)                                                \
-    X(Safe) X(Intercept)                                             \
-    X(IO)                                                            \
-    X(AtomicGet) X(AtomicUpdate)                                     \
-    X(CacheGet) X(CachePut) X(CacheExists) X(CacheDelete)            \
-    X(GraphStep) X(GraphAnnotate) X(GraphSnapshot) X(GraphCapture)   \
-    X(CallStack) X(CallFrameAt) X(DebugContext) X(GetTime)           \
-    X(CallFrame)                                                     \
     X(SourceLocation) X(CodeLocation) X(PythonFrame) X(PythonStackTrace) \
     X(KFrame) X(KStackTrace) X(EffectCallNode) X(EffectStackTrace) X(EffectFrame) \
     X(Value) X(Error) X(EffectControl) X(ProgramControl)             \
@@ -103,8 +94,6 @@
 #define ENGINE_STATE_FIELD(T, name) T *name;
 #define ENGINE_RECORD_FIELD(name) RecordInfo *name;
 
-#define RECORD_TABLE_SIZE 512 /* a power of two, at least twice the number of record types */
-
 #define NURSERY_SIZE 8 /* a power of two; `yield f(x)` keeps one or two alive */
 
 typedef struct EngineState {
@@ -112,7 +101,9 @@ typedef struct EngineState {
     struct {
         ENGINE_RECORDS(ENGINE_RECORD_FIELD)
     } rec; /* borrowed from record_table */
-    RecordInfo *record_table[RECORD_TABLE_SIZE]; /* strong; open addressing by type address */
+    RecordInfo **record_table; /* strong; open addressing by type address; at most half full */
+    size_t record_table_size;  /* a power of two */
+    size_t record_count;
     DoeffFreeList free_fibers; /* plain structs */
     DoeffFreeList free_ctx;
     DoeffFreeList free_calls[4]; /* by number of arguments */
@@ -154,9 +145,9 @@ engine_state_by_def(PyObject *self)
 static inline RecordInfo **
 record_slot(EngineState *st, PyTypeObject *type)
 {
-    size_t i = ((size_t)type >> 5) & (RECORD_TABLE_SIZE - 1);
+    size_t i = ((size_t)type >> 5) & (st->record_table_size - 1);
     while (st->record_table[i] != NULL && st->record_table[i]->type != type) {
-        i = (i + 1) & (RECORD_TABLE_SIZE - 1);
+        i = (i + 1) & (st->record_table_size - 1);
     }
     return &st->record_table[i];
 }

@@ -1,7 +1,4 @@
-#include "../support/arguments.h"
-#include "../values/frozendict.h"
-#include "effects.h"
-#include "rundata.h"
+#include "family.h"
 
 #include <math.h>
 #include <time.h>
@@ -24,7 +21,7 @@ is_scalar(PyObject *op)
 
 /* 1 for scalars, and for tuples and FrozenDicts of such down to a depth that keys have in practice. */
 static int
-plainly_serialisable(EngineState *st, PyObject *op, int depth)
+plainly_serialisable(DoeffEngine *st, PyObject *op, int depth)
 {
     if (is_scalar(op)) {
         return 1;
@@ -40,7 +37,7 @@ plainly_serialisable(EngineState *st, PyObject *op, int depth)
         }
         return 1;
     }
-    if (Py_IS_TYPE(op, st->FrozenDict_Type)) {
+    if (Doeff_IsFrozenDict(st, op)) {
         Py_ssize_t at = 0;
         PyObject *key, *value;
         while (PyDict_Next(op, &at, &key, &value)) {
@@ -83,7 +80,7 @@ static int
 cache_now(DoeffContext *cx, double *now)
 {
     PyObject *set;
-    int found = PyDict_GetItemRef(cx->store, cx->st->str_current_time, &set);
+    int found = Doeff_DictGet(cx->store, Doeff_Known(cx->st, DOEFF_STR_CURRENT_TIME), &set);
     if (found < 0) {
         return -1;
     }
@@ -129,11 +126,11 @@ static int
 backing_open(DoeffContext *cx, Backing *b)
 {
     b->expiry = NULL;
-    b->storage = Py_XNewRef(run_data_adopt(cx, cx->st->str_cache_storage));
+    b->storage = Py_XNewRef(Doeff_AdoptRunData(cx, Doeff_Known(cx->st, DOEFF_STR_CACHE_STORAGE)));
     if (b->storage == NULL || !PyDict_CheckExact(b->storage)) {
         return b->storage == NULL ? -1 : 0;
     }
-    b->expiry = Py_XNewRef(run_data_adopt(cx, cx->st->str_cache_expiry));
+    b->expiry = Py_XNewRef(Doeff_AdoptRunData(cx, Doeff_Known(cx->st, DOEFF_STR_CACHE_EXPIRY)));
     if (b->expiry == NULL || !PyDict_CheckExact(b->expiry)) {
         if (b->expiry != NULL) {
             PyErr_Format(PyExc_TypeError, "__cache_expiry__ in the store must be a dict, got %s",
@@ -166,7 +163,7 @@ dict_entry(DoeffContext *cx, Backing *b, PyObject *key, PyObject **value)
 {
     if (PyDict_GET_SIZE(b->expiry) > 0) {
         PyObject *deadline;
-        int limited = PyDict_GetItemRef(b->expiry, key, &deadline);
+        int limited = Doeff_DictGet(b->expiry, key, &deadline);
         if (limited < 0) {
             return -1;
         }
@@ -182,7 +179,7 @@ dict_entry(DoeffContext *cx, Backing *b, PyObject *key, PyObject **value)
             }
         }
     }
-    return PyDict_GetItemRef(b->storage, key, value);
+    return Doeff_DictGet(b->storage, key, value);
 }
 
 /* What doeff._cache_backing.<function>(storage, key, now, ...) says of a storage object. */
@@ -220,7 +217,7 @@ no_such_key(PyObject *key)
 static DoeffStep
 get_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *key = RECORD_FIELD(effect, 0);
+    PyObject *key = DOEFF_FIELD(effect, 0);
     PyObject *value = NULL;
     int found = -1;
     Backing b;
@@ -256,7 +253,7 @@ get_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 static DoeffStep
 exists_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *key = RECORD_FIELD(effect, 0);
+    PyObject *key = DOEFF_FIELD(effect, 0);
     Backing b;
     if (backing_open(cx, &b) < 0) {
         return DOEFF_RAISE;
@@ -279,7 +276,7 @@ exists_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 static DoeffStep
 delete_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *key = RECORD_FIELD(effect, 0);
+    PyObject *key = DOEFF_FIELD(effect, 0);
     Backing b;
     if (backing_open(cx, &b) < 0) {
         return DOEFF_RAISE;
@@ -302,11 +299,12 @@ delete_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
 }
 
-/* When an entry put now expires (a strong float), or None: never. */
+/* When an entry put by this effect now expires (a strong float), or None: never. */
 static PyObject *
-deadline_of(DoeffContext *cx, PyObject *policy)
+deadline_of(DoeffContext *cx, PyObject *effect)
 {
-    if (policy == cx->st->cache_default_policy) {
+    PyObject *policy = DOEFF_FIELD(effect, 2);
+    if (policy == Doeff_DataOf(Doeff_RecordTypeOf(effect))) {
         return Py_NewRef(Py_None);
     }
     PyObject *ttl = PyObject_GetAttrString(policy, "ttl");
@@ -346,8 +344,8 @@ dict_put(Backing *b, PyObject *key, PyObject *value, PyObject *deadline)
 static DoeffStep
 put_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *key = RECORD_FIELD(effect, 0), *value = RECORD_FIELD(effect, 1);
-    PyObject *deadline = deadline_of(cx, RECORD_FIELD(effect, 2));
+    PyObject *key = DOEFF_FIELD(effect, 0), *value = DOEFF_FIELD(effect, 1);
+    PyObject *deadline = deadline_of(cx, effect);
     Backing b;
     if (deadline == NULL || backing_open(cx, &b) < 0) {
         Py_XDECREF(deadline);
@@ -373,20 +371,20 @@ put_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 
 /* ---- construction ---- */
 
-/* CachePolicy() (borrowed): made when first needed, so that imports stay cheap. */
+/* CachePolicy() (borrowed): made when first needed, so that imports stay cheap; kept with the class. */
 static PyObject *
-default_policy(EngineState *st)
+default_policy(DoeffRecordType *type)
 {
-    if (st->cache_default_policy == NULL) {
-        st->cache_default_policy = python_call("doeff._cache_policy", "policy_from", Py_None);
+    if (Doeff_DataOf(type) == NULL) {
+        Doeff_SetDataOf(type, python_call("doeff._cache_policy", "policy_from", Py_None));
     }
-    return st->cache_default_policy;
+    return Doeff_DataOf(type);
 }
 
 static int
-put_init(EngineState *st, PyObject **f)
+put_init(DoeffRecordType *type, PyObject **f)
 {
-    if (!plainly_serialisable(st, f[0], 8)) {
+    if (!plainly_serialisable(Doeff_EngineOf(type), f[0], 8)) {
         PyObject *checked = python_call("doeff._cache_backing", "check_serialisable", f[0]);
         if (checked == NULL) {
             return -1;
@@ -394,13 +392,13 @@ put_init(EngineState *st, PyObject **f)
         Py_DECREF(checked);
     }
     if (f[2] == Py_None) {
-        PyObject *policy = default_policy(st);
+        PyObject *policy = default_policy(type);
         if (policy == NULL) {
             return -1;
         }
         Py_SETREF(f[2], Py_NewRef(policy));
     }
-    else if (f[2] != st->cache_default_policy) {
+    else if (f[2] != Doeff_DataOf(type)) {
         PyObject *policy = python_call("doeff._cache_policy", "policy_from", f[2]);
         if (policy == NULL) {
             return -1;
@@ -414,16 +412,15 @@ put_init(EngineState *st, PyObject **f)
 static PyObject *
 put_construct(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    RecordInfo *info = (RecordInfo *)self;
     if (DOEFF_LIKELY(nargs == 2 && kwnames == NULL)) {
-        PyObject *policy = default_policy(info->st);
+        PyObject *policy = default_policy((DoeffRecordType *)self);
         PyObject *all[3] = {args[0], args[1], policy};
-        return policy == NULL ? NULL : record_construct(self, all, 3, NULL);
+        return policy == NULL ? NULL : Doeff_Construct(self, all, 3, NULL);
     }
     static const char *const names[] = {"key", "value", "ttl", "lifecycle", "storage", "metadata", "policy", NULL};
-    static const Parameters parameters = {"CachePut", names, 3, 2};
+    static const DoeffParameters parameters = {"CachePut", names, 3, 2};
     PyObject *bound[7];
-    if (arguments_bind(&parameters, args, nargs, kwnames, bound) < 0) {
+    if (Doeff_BindArguments(&parameters, args, nargs, kwnames, bound) < 0) {
         return NULL;
     }
     for (int i = 2; i < 7; i++) {
@@ -438,38 +435,38 @@ put_construct(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
         return NULL;
     }
     PyObject *all[3] = {bound[0], bound[1], policy};
-    PyObject *effect = record_construct(self, all, 3, NULL);
+    PyObject *effect = Doeff_Construct(self, all, 3, NULL);
     Py_DECREF(policy);
     return effect;
 }
 
-static const RecordSpec get_spec = {
+static const DoeffRecordSpec get_spec = {
     .name = "doeff.effects.cache.CacheGetEffect",
     .doc = "CacheGetEffect(key)\n--\n\nRead an entry of the run's cache.",
     .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1,
 };
-static const RecordSpec put_spec = {
+static const DoeffRecordSpec put_spec = {
     .name = "doeff.effects.cache.CachePutEffect",
     .doc = "CachePutEffect(key, value, policy=None)\n--\n\nWrite an entry of the run's cache.",
     .fields = {"key", "value", "policy"}, .required = 2, .effect = 1, .subclassable = 1, .init = put_init,
 };
-static const RecordSpec exists_spec = {
+static const DoeffRecordSpec exists_spec = {
     .name = "doeff.effects.cache.CacheExistsEffect",
     .doc = "CacheExistsEffect(key)\n--\n\nAsk whether the run's cache has an entry.",
     .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1,
 };
-static const RecordSpec delete_spec = {
+static const DoeffRecordSpec delete_spec = {
     .name = "doeff.effects.cache.CacheDeleteEffect",
     .doc = "CacheDeleteEffect(key)\n--\n\nRemove an entry of the run's cache.",
     .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1,
 };
 
 static PyMethodDef get_def = {
-    "CacheGet", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "CacheGet", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("CacheGet(key)\n--\n\nThe value stored under key in the run's cache; KeyError is raised at the yield if there is "
               "none or\nits time is over.\n\n>>> page = yield CacheGet((\"page\", 7))\n\nContract: effects, part 3.8.")};
 static PyMethodDef put_def = {
-    "CachePut", (PyCFunction)(void (*)(void))put_construct, EFFECT_FLAGS,
+    "CachePut", (PyCFunction)(void (*)(void))put_construct, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("CachePut(key, value, ttl=None, *, lifecycle=None, storage=None, metadata=None, policy=None)\n--\n\n"
               "Store value under key in the run's cache. Gives None.\n\nkey: anything that serialises; the pickler's error is "
               "raised at once if it does not.\nttl: seconds after which the entry counts as absent; None, zero and less: never.\n"
@@ -477,23 +474,21 @@ static PyMethodDef put_def = {
               "place of the others (ValueError with both).\n\n>>> yield CachePut(\"token\", token, ttl=60)\n\n"
               "Contract: effects, part 3.8.")};
 static PyMethodDef exists_def = {
-    "CacheExists", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "CacheExists", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("CacheExists(key)\n--\n\nWhether the run's cache has an entry under key.\n\n"
               ">>> known = yield CacheExists(\"token\")\n\nContract: effects, part 3.8.")};
 static PyMethodDef delete_def = {
-    "CacheDelete", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "CacheDelete", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("CacheDelete(key)\n--\n\nRemove the entry under key; gives whether there was one.\n\n"
               ">>> yield CacheDelete(\"token\")\n\nContract: effects, part 3.8.")};
 
 int
-effects_cache_init(PyObject *module, EngineState *st, NativeHandler *core)
+effects_cache_init(PyObject *module, DoeffEngine *st, PyObject *core)
 {
-    st->rec.CacheGet = effect_define(module, st, core, &(EffectDef){&get_spec, &get_def, get_perform});
-    st->rec.CachePut = effect_define(module, st, core, &(EffectDef){&put_spec, &put_def, put_perform});
-    st->rec.CacheExists = effect_define(module, st, core, &(EffectDef){&exists_spec, &exists_def, exists_perform});
-    st->rec.CacheDelete = effect_define(module, st, core, &(EffectDef){&delete_spec, &delete_def, delete_perform});
-    return st->rec.CacheGet == NULL || st->rec.CachePut == NULL || st->rec.CacheExists == NULL
-                   || st->rec.CacheDelete == NULL
+    return Doeff_Define(module, st, core, &(DoeffEffectDef){&get_spec, &get_def, get_perform}) == NULL
+                   || Doeff_Define(module, st, core, &(DoeffEffectDef){&put_spec, &put_def, put_perform}) == NULL
+                   || Doeff_Define(module, st, core, &(DoeffEffectDef){&exists_spec, &exists_def, exists_perform}) == NULL
+                   || Doeff_Define(module, st, core, &(DoeffEffectDef){&delete_spec, &delete_def, delete_perform}) == NULL
                ? -1
                : 0;
 }

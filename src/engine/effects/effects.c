@@ -48,19 +48,21 @@ check_callable(PyObject *value, const char *field)
     return -1;
 }
 
+const char *
+program_hint(EngineState *st, PyObject *op)
+{
+    if (Py_IS_TYPE(op, st->Kleisli_Type) || Py_IS_TYPE(op, st->KleisliBound_Type)) {
+        return " (a @do function that was not called: call it)";
+    }
+    return PyGen_Check(op) ? " (a raw generator: decorate its function with @do)" : "";
+}
+
 int
 check_program(EngineState *st, PyObject *value, const char *field)
 {
-    if (program_check(st, value)) {
+    if (DOEFF_LIKELY(program_check(st, value))) {
         return 0;
     }
-    const char *hint = "";
-    if (Py_IS_TYPE(value, st->Kleisli_Type) || Py_IS_TYPE(value, st->KleisliBound_Type)) {
-        hint = " (a @do function that was not called: call it)";
-    }
-    else if (PyGen_Check(value)) {
-        hint = " (a raw generator: decorate its function with @do)";
-    }
-    PyErr_Format(PyExc_TypeError, "%s must be Program, got %s%s", field, type_name(value), hint);
+    PyErr_Format(PyExc_TypeError, "%s must be Program, got %s%s", field, type_name(value), program_hint(st, value));
     return -1;
 }

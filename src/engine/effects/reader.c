@@ -1,12 +1,10 @@
-#include "../values/frozendict.h"
-#include "effects.h"
-#include "rundata.h"
+#include "family.h"
 
 /* reader: Ask and Local on the environment.
  *
  * A binding that is a program is lazy: the first Ask runs it where it was asked, and
  * the run remembers (program, value) under the key. Whether a program is being run for
- * an Ask already is written in the continuation, as AskLazyFrames. machine->evaluating
+ * an Ask already is written in the continuation, as AskLazyFrames. The run
  * counts the evaluations of each program that have begun, so that only an Ask that meets
  * one of them searches. A frame that is dropped unfinished leaves its count behind, which
  * costs such a search and changes nothing else. */
@@ -14,9 +12,8 @@
 /* ---- Ask ---- */
 
 static int
-ask_init(EngineState *st, PyObject **f)
+ask_init(DoeffRecordType *Py_UNUSED(type), PyObject **f)
 {
-    (void)st;
     if (DOEFF_LIKELY(PyUnicode_CheckExact(f[0]))) {
         return 0;
     }
@@ -35,24 +32,34 @@ raise_with_key(PyObject *error_class, PyObject *key)
     return DOEFF_RAISE;
 }
 
+static const DoeffFrameKind ask_lazy_frame;
+
+/* The run's counts: id of a program to how often an Ask is running it. */
+static PyObject *
+evaluations(DoeffContext *cx)
+{
+    PyObject *key = PyLong_FromVoidPtr((void *)&ask_lazy_frame); /* no str: the result does not show it */
+    PyObject *counts = key == NULL ? NULL : Doeff_RunDict(cx, key);
+    Py_XDECREF(key);
+    return counts;
+}
+
 /* Adds change to the number of evaluations of program that have begun. */
 static int
-count_evaluation(DoeffMachine *m, PyObject *program, long change)
+count_evaluation(DoeffContext *cx, PyObject *program, long change)
 {
-    if (m->evaluating == NULL && (m->evaluating = PyDict_New()) == NULL) {
-        return -1;
-    }
-    PyObject *id = PyLong_FromVoidPtr(program);
-    PyObject *old = id == NULL ? NULL : PyDict_GetItemWithError(m->evaluating, id);
+    PyObject *counts = evaluations(cx);
+    PyObject *id = counts == NULL ? NULL : PyLong_FromVoidPtr(program);
+    PyObject *old = id == NULL ? NULL : PyDict_GetItemWithError(counts, id);
     int result = -1;
     if (id != NULL && (old != NULL || !PyErr_Occurred())) {
         long count = (old == NULL ? 0 : PyLong_AsLong(old)) + change;
         PyObject *new = count > 0 ? PyLong_FromLong(count) : NULL;
         if (count > 0) {
-            result = new == NULL ? -1 : PyDict_SetItem(m->evaluating, id, new);
+            result = new == NULL ? -1 : PyDict_SetItem(counts, id, new);
         }
         else {
-            result = old == NULL ? 0 : PyDict_DelItem(m->evaluating, id);
+            result = old == NULL ? 0 : PyDict_DelItem(counts, id);
         }
         Py_XDECREF(new);
     }
@@ -60,87 +67,46 @@ count_evaluation(DoeffMachine *m, PyObject *program, long change)
     return result;
 }
 
-static const DoeffFrameKind ask_lazy_frame;
-
-/* Fibers that are still to be searched. */
-typedef struct FiberStack {
-    DoeffFiber **items;
-    Py_ssize_t len, cap;
-} FiberStack;
+typedef struct Evaluation {
+    PyObject *key, *program;
+} Evaluation;
 
 static int
-push_fiber(FiberStack *stack, DoeffFiber *fiber)
+is_this_evaluation(const DoeffFrame *frame, void *arg)
 {
-    if (stack->len == stack->cap) {
-        Py_ssize_t cap = stack->cap == 0 ? 16 : stack->cap * 2;
-        DoeffFiber **grown = PyMem_Realloc(stack->items, sizeof(DoeffFiber *) * (size_t)cap);
-        if (grown == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        stack->items = grown;
-        stack->cap = cap;
+    Evaluation *wanted = arg;
+    if (frame->b != wanted->program) {
+        return 0;
     }
-    stack->items[stack->len++] = fiber;
-    return 0;
+    PyObject *other = Py_NewRef(frame->a);
+    int equal = PyObject_RichCompareBool(other, wanted->key, Py_EQ);
+    Py_DECREF(other);
+    return equal;
 }
 
-/* 1 if one of the fiber's frames evaluates program for key. Puts what waits for them on the stack. */
+/* 1 if the asker itself evaluates program for key. */
 static int
-fiber_evaluates(DoeffFiber *fiber, PyObject *key, PyObject *program, FiberStack *todo)
+is_evaluating(DoeffContext *cx, PyObject *key, PyObject *program)
 {
-    for (DoeffHandlerContext *ctx = fiber->handling; ctx != NULL; ctx = ctx->outer_body) {
-        if (ctx->state == CTX_CAPTURED && push_fiber(todo, ctx->top) < 0) {
-            return -1;
-        }
+    PyObject *counts = evaluations(cx);
+    if (counts == NULL || PyDict_GET_SIZE(counts) == 0) {
+        return counts == NULL ? -1 : 0;
     }
-    for (Py_ssize_t i = 0; i < fiber->len; i++) {
-        DoeffFrame *frame = &fiber->frames[i];
-        if (frame->kind == &forward_frame) {
-            for (DoeffHandlerContext *ctx = (DoeffHandlerContext *)frame->a; ctx != NULL; ctx = ctx->inner) {
-                if (ctx->body_top != NULL && push_fiber(todo, ctx->body_top) < 0) {
-                    return -1;
-                }
-            }
-        }
-        if (frame->kind == &ask_lazy_frame && frame->b == program) {
-            PyObject *other = Py_NewRef(frame->a);
-            int equal = PyObject_RichCompareBool(other, key, Py_EQ);
-            Py_DECREF(other);
-            if (equal != 0) {
-                return equal;
-            }
-        }
-    }
-    return 0;
-}
-
-/* 1 if the asker itself evaluates program for key: in its continuation, in what a handler that is at
- * work for it has captured, or in a handler's body that waits for a forwarded effect. A chain that
- * a handler has put away for later does not count: it does not wait for us. */
-static int
-is_evaluating(DoeffMachine *m, PyObject *key, PyObject *program)
-{
-    FiberStack todo = {NULL, 0, 0};
-    int found = push_fiber(&todo, m->fiber);
-    while (found == 0 && todo.len > 0) {
-        for (DoeffFiber *fiber = todo.items[--todo.len]; fiber != NULL && found == 0; fiber = fiber->parent) {
-            found = fiber_evaluates(fiber, key, program, &todo);
-        }
-    }
-    PyMem_Free(todo.items);
-    return found;
+    PyObject *id = PyLong_FromVoidPtr(program);
+    int begun = id == NULL ? -1 : PyDict_Contains(counts, id);
+    Py_XDECREF(id);
+    return begun <= 0 ? begun : Doeff_FindFrame(cx, &ask_lazy_frame, is_this_evaluation, &(Evaluation){key, program});
 }
 
 /* The value remembered for this very program (strong): 1, 0 if there is none, or -1. */
 static int
-remembered(DoeffMachine *m, PyObject *key, PyObject *program, PyObject **value)
+remembered(DoeffContext *cx, PyObject *key, PyObject *program, PyObject **value)
 {
-    PyObject *memory = m->run_data == NULL ? NULL : PyDict_GetItemWithError(m->run_data, m->cx.st->str_lazy_cache);
+    PyObject *memory = Doeff_RunDict(cx, Doeff_Known(cx->st, DOEFF_STR_LAZY_CACHE));
     PyObject *entry;
-    int found = memory == NULL ? 0 : PyDict_GetItemRef(memory, key, &entry);
+    int found = memory == NULL ? -1 : Doeff_DictGet(memory, key, &entry);
     if (found <= 0) {
-        return PyErr_Occurred() ? -1 : 0;
+        return found;
     }
     found = PyTuple_GET_ITEM(entry, 0) == program;
     if (found) {
@@ -154,59 +120,39 @@ remembered(DoeffMachine *m, PyObject *key, PyObject *program, PyObject **value)
 static DoeffStep
 ask_lazily(DoeffContext *cx, PyObject *key, PyObject *program, PyObject **out)
 {
-    DoeffMachine *m = MACHINE_OF(cx);
-    int found = remembered(m, key, program, out);
+    int found = remembered(cx, key, program, out);
     if (found != 0) {
         Py_DECREF(program);
         return found < 0 ? DOEFF_RAISE : DOEFF_VALUE;
     }
-    if (context_begin(cx) < 0) {
-        goto error;
+    found = Doeff_Begin(cx) < 0 ? -1 : is_evaluating(cx, key, program);
+    if (found > 0) {
+        (void)raise_with_key(Doeff_Known(cx->st, DOEFF_CIRCULAR_ASK_ERROR), key);
     }
-    if (m->evaluating != NULL && PyDict_GET_SIZE(m->evaluating) > 0) {
-        PyObject *id = PyLong_FromVoidPtr(program);
-        found = id == NULL ? -1 : PyDict_Contains(m->evaluating, id);
-        Py_XDECREF(id);
-        if (found > 0) {
-            found = is_evaluating(m, key, program);
-        }
-        if (found > 0) {
-            (void)raise_with_key(cx->st->CircularAskError, key);
-        }
-        if (found != 0) {
-            goto error;
-        }
-    }
-    if (count_evaluation(m, program, 1) < 0) {
-        goto error;
-    }
-    if (context_push(cx, &ask_lazy_frame, Py_NewRef(key), Py_NewRef(program)) < 0) {
-        PyObject *error = PyErr_GetRaisedException();
-        (void)count_evaluation(m, program, -1);
-        PyErr_SetRaisedException(error);
-        goto error;
+    /* A count that a frame which could not be pushed leaves behind is like that of a dropped one. */
+    if (found != 0 || count_evaluation(cx, program, 1) < 0
+        || Doeff_Push(cx, &ask_lazy_frame, Py_NewRef(key), Py_NewRef(program)) < 0) {
+        Py_DECREF(program);
+        return DOEFF_RAISE;
     }
     *out = program;
     return DOEFF_PROGRAM;
-error:
-    Py_DECREF(program);
-    return DOEFF_RAISE;
 }
 
 static DoeffStep
 ask_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *key = RECORD_FIELD(effect, 0);
+    PyObject *key = DOEFF_FIELD(effect, 0);
     PyObject *value;
-    int found = PyDict_GetItemRef(cx->env, key, &value);
+    int found = Doeff_DictGet(cx->env, key, &value);
     if (DOEFF_LIKELY(found > 0)) {
-        if (DOEFF_UNLIKELY(program_check(cx->st, value))) {
+        if (DOEFF_UNLIKELY(Doeff_IsProgram(cx->st, value))) {
             return ask_lazily(cx, key, value, out);
         }
         *out = value;
         return DOEFF_VALUE;
     }
-    return found < 0 ? DOEFF_RAISE : raise_with_key(cx->st->MissingEnvKeyError, key);
+    return found < 0 ? DOEFF_RAISE : raise_with_key(Doeff_Known(cx->st, DOEFF_MISSING_ENV_KEY_ERROR), key);
 }
 
 /* AskLazyFrame: the evaluation of a lazy binding. a: key, b: program. */
@@ -214,10 +160,10 @@ ask_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 static DoeffStep
 ask_lazy_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **Py_UNUSED(out))
 {
-    if (count_evaluation(MACHINE_OF(cx), frame->b, -1) < 0) {
+    if (count_evaluation(cx, frame->b, -1) < 0) {
         return DOEFF_RAISE;
     }
-    PyObject *memory = run_data_dict(cx, cx->st->str_lazy_cache);
+    PyObject *memory = Doeff_RunDict(cx, Doeff_Known(cx->st, DOEFF_STR_LAZY_CACHE));
     PyObject *entry = memory == NULL ? NULL : PyTuple_Pack(2, frame->b, value);
     if (entry == NULL) {
         return DOEFF_RAISE;
@@ -230,7 +176,7 @@ ask_lazy_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **
 static DoeffStep
 ask_lazy_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
 {
-    return count_evaluation(MACHINE_OF(cx), frame->b, -1) < 0 ? DOEFF_RAISE : DOEFF_PASS;
+    return count_evaluation(cx, frame->b, -1) < 0 ? DOEFF_RAISE : DOEFF_PASS;
 }
 
 static PyObject *
@@ -246,14 +192,14 @@ static const DoeffFrameKind ask_lazy_frame = {
     .describe = ask_lazy_describe,
 };
 
-static const RecordSpec ask_spec = {
+static const DoeffRecordSpec ask_spec = {
     .name = "doeff.effects.reader.AskEffect",
     .doc = "AskEffect(key)\n--\n\nRead a key of the environment.",
     .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1, .init = ask_init,
 };
 
 static PyMethodDef ask_def = {
-    "Ask", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "Ask", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("Ask(key)\n--\n\nRead a key of the environment.\n\nkey: any hashable object; TypeError if it is not. Gives "
               "what is bound to it. A binding that is a program\nis run by the first Ask, where that stands, and its "
               "value is remembered for the rest of the run.\nRaises MissingEnvKeyError if nothing is bound, "
@@ -301,20 +247,20 @@ check_keys(PyObject *mapping)
 }
 
 static int
-local_init(EngineState *st, PyObject **f)
+local_init(DoeffRecordType *type, PyObject **f)
 {
     int is = is_mapping(f[0]);
     if (is < 0) {
         return -1;
     }
     if (!is) {
-        PyErr_Format(PyExc_TypeError, "env_update must be Mapping, got %s", type_name(f[0]));
+        PyErr_Format(PyExc_TypeError, "env_update must be Mapping, got %s", Doeff_TypeName(f[0]));
         return -1;
     }
     if (!PyDict_Check(f[0]) && check_keys(f[0]) < 0) {
         return -1;
     }
-    return check_program(st, f[1], "sub_program");
+    return Doeff_CheckProgram(Doeff_EngineOf(type), f[1], "sub_program");
 }
 
 /* LocalFrame puts the environment back. a: the one before, b: what was laid over it. */
@@ -322,7 +268,7 @@ local_init(EngineState *st, PyObject **f)
 static DoeffStep
 local_end(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(outcome), PyObject **Py_UNUSED(out))
 {
-    context_set_env(cx, Py_NewRef(frame->a));
+    Doeff_SetEnv(cx, Py_NewRef(frame->a));
     return DOEFF_PASS;
 }
 
@@ -365,28 +311,28 @@ static const DoeffFrameKind local_frame = {
 static DoeffStep
 local_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    if (context_begin(cx) < 0) {
+    if (Doeff_Begin(cx) < 0) {
         return DOEFF_RAISE;
     }
-    PyObject *update = RECORD_FIELD(effect, 0);
-    PyObject *env = frozendict_merge(cx->st, cx->env, update);
-    if (env == NULL || context_push(cx, &local_frame, Py_NewRef(cx->env), Py_NewRef(update)) < 0) {
+    PyObject *update = DOEFF_FIELD(effect, 0);
+    PyObject *env = Doeff_MergeFrozenDict(cx->st, cx->env, update);
+    if (env == NULL || Doeff_Push(cx, &local_frame, Py_NewRef(cx->env), Py_NewRef(update)) < 0) {
         Py_XDECREF(env);
         return DOEFF_RAISE;
     }
-    context_set_env(cx, env);
-    *out = Py_NewRef(RECORD_FIELD(effect, 1));
+    Doeff_SetEnv(cx, env);
+    *out = Py_NewRef(DOEFF_FIELD(effect, 1));
     return DOEFF_PROGRAM;
 }
 
-static const RecordSpec local_spec = {
+static const DoeffRecordSpec local_spec = {
     .name = "doeff.effects.reader.LocalEffect",
     .doc = "LocalEffect(env_update, sub_program)\n--\n\nRun a program in a changed environment.",
     .fields = {"env_update", "sub_program"}, .required = 2, .effect = 1, .subclassable = 1, .init = local_init,
 };
 
 static PyMethodDef local_def = {
-    "Local", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "Local", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("Local(env_update, sub_program)\n--\n\nRun sub_program with env_update laid over the environment.\n\n"
               "env_update: a mapping with hashable keys, read when the effect is performed. sub_program: a program.\n"
               "TypeError for anything else. Gives the value of sub_program; its errors pass. The environment is\n"
@@ -394,9 +340,10 @@ static PyMethodDef local_def = {
               ">>> rows = yield Local({\"limit\": 10}, fetch())\n\nContract: effects, part 3.1.")};
 
 int
-effects_reader_init(PyObject *module, EngineState *st, NativeHandler *core)
+effects_reader_init(PyObject *module, DoeffEngine *st, PyObject *core)
 {
-    st->rec.Ask = effect_define(module, st, core, &(EffectDef){&ask_spec, &ask_def, ask_perform});
-    st->rec.Local = effect_define(module, st, core, &(EffectDef){&local_spec, &local_def, local_perform});
-    return st->rec.Ask == NULL || st->rec.Local == NULL ? -1 : 0;
+    return Doeff_Define(module, st, core, &(DoeffEffectDef){&ask_spec, &ask_def, ask_perform}) == NULL
+                   || Doeff_Define(module, st, core, &(DoeffEffectDef){&local_spec, &local_def, local_perform}) == NULL
+               ? -1
+               : 0;
 }

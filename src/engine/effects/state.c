@@ -1,26 +1,24 @@
-#include "effects.h"
+#include "family.h"
 
 /* state: Get, Put and Modify on the task's store. */
 
 static int
-get_init(EngineState *st, PyObject **f)
+get_init(DoeffRecordType *Py_UNUSED(type), PyObject **f)
 {
-    (void)st;
-    return check_str(f[0], "key");
+    return Doeff_CheckStr(f[0], "key");
 }
 
 static int
-modify_init(EngineState *st, PyObject **f)
+modify_init(DoeffRecordType *Py_UNUSED(type), PyObject **f)
 {
-    (void)st;
-    return check_str(f[0], "key") < 0 || check_callable(f[1], "f") < 0 ? -1 : 0;
+    return Doeff_CheckStr(f[0], "key") < 0 || Doeff_CheckCallable(f[1], "f") < 0 ? -1 : 0;
 }
 
 static DoeffStep
 get_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *key = RECORD_FIELD(effect, 0);
-    int found = PyDict_GetItemRef(cx->store, key, out);
+    PyObject *key = DOEFF_FIELD(effect, 0);
+    int found = Doeff_DictGet(cx->store, key, out);
     if (DOEFF_LIKELY(found > 0)) {
         return DOEFF_VALUE;
     }
@@ -33,8 +31,8 @@ get_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 static DoeffStep
 put_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *store = context_store(cx);
-    if (store == NULL || PyDict_SetItem(store, RECORD_FIELD(effect, 0), RECORD_FIELD(effect, 1)) < 0) {
+    PyObject *store = Doeff_Store(cx);
+    if (store == NULL || PyDict_SetItem(store, DOEFF_FIELD(effect, 0), DOEFF_FIELD(effect, 1)) < 0) {
         return DOEFF_RAISE;
     }
     *out = Py_NewRef(Py_None);
@@ -44,16 +42,16 @@ put_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 static DoeffStep
 modify_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *key = RECORD_FIELD(effect, 0);
+    PyObject *key = DOEFF_FIELD(effect, 0);
     PyObject *old;
-    int found = PyDict_GetItemRef(cx->store, key, &old);
+    int found = Doeff_DictGet(cx->store, key, &old);
     if (found < 0) {
         return DOEFF_RAISE;
     }
-    PyObject *new = PyObject_CallOneArg(RECORD_FIELD(effect, 1), found ? old : Py_None);
+    PyObject *new = PyObject_CallOneArg(DOEFF_FIELD(effect, 1), found ? old : Py_None);
     Py_XDECREF(old);
     /* The function may have run anything: the store is looked at again. */
-    PyObject *store = new == NULL ? NULL : context_store(cx);
+    PyObject *store = new == NULL ? NULL : Doeff_Store(cx);
     if (store == NULL || PyDict_SetItem(store, key, new) < 0) {
         Py_XDECREF(new);
         return DOEFF_RAISE;
@@ -62,17 +60,17 @@ modify_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     return DOEFF_VALUE;
 }
 
-static const RecordSpec get_spec = {
+static const DoeffRecordSpec get_spec = {
     .name = "doeff.effects.state.StateGetEffect",
     .doc = "StateGetEffect(key)\n--\n\nRead a key of the task's store.",
     .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1, .init = get_init,
 };
-static const RecordSpec put_spec = {
+static const DoeffRecordSpec put_spec = {
     .name = "doeff.effects.state.StatePutEffect",
     .doc = "StatePutEffect(key, value)\n--\n\nWrite a key of the task's store.",
     .fields = {"key", "value"}, .required = 2, .effect = 1, .subclassable = 1, .init = get_init,
 };
-static const RecordSpec modify_spec = {
+static const DoeffRecordSpec modify_spec = {
     .name = "doeff.effects.state.StateModifyEffect",
     .doc = "StateModifyEffect(key, func)\n--\n\nReplace a key of the task's store by func of its value.",
     .fields = {"key", "func"}, .keywords = {"key", "f"}, .required = 2, .effect = 1, .subclassable = 1,
@@ -80,23 +78,24 @@ static const RecordSpec modify_spec = {
 };
 
 static PyMethodDef get_def = {
-    "Get", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "Get", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("Get(key)\n--\n\nRead a key of the store.\n\nkey: str. Gives the stored value; KeyError(key) is raised at "
               "the yield if there is none.\n\n>>> n = yield Get(\"n\")\n\nContract: effects, part 3.2.")};
 static PyMethodDef put_def = {
-    "Put", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "Put", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("Put(key, value)\n--\n\nWrite a key of the store. Gives None; a program given as value is stored, not "
               "run.\n\n>>> yield Put(\"n\", 1)\n\nContract: effects, part 3.2.")};
 static PyMethodDef modify_def = {
-    "Modify", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "Modify", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("Modify(key, f)\n--\n\nStore f of the key's value (of None if there is none) in one step and give it.\n\n"
               ">>> n = yield Modify(\"n\", lambda n: (n or 0) + 1)\n\nContract: effects, part 3.2.")};
 
 int
-effects_state_init(PyObject *module, EngineState *st, NativeHandler *core)
+effects_state_init(PyObject *module, DoeffEngine *st, PyObject *core)
 {
-    st->rec.Get = effect_define(module, st, core, &(EffectDef){&get_spec, &get_def, get_perform});
-    st->rec.Put = effect_define(module, st, core, &(EffectDef){&put_spec, &put_def, put_perform});
-    st->rec.Modify = effect_define(module, st, core, &(EffectDef){&modify_spec, &modify_def, modify_perform});
-    return st->rec.Get == NULL || st->rec.Put == NULL || st->rec.Modify == NULL ? -1 : 0;
+    return Doeff_Define(module, st, core, &(DoeffEffectDef){&get_spec, &get_def, get_perform}) == NULL
+                   || Doeff_Define(module, st, core, &(DoeffEffectDef){&put_spec, &put_def, put_perform}) == NULL
+                   || Doeff_Define(module, st, core, &(DoeffEffectDef){&modify_spec, &modify_def, modify_perform}) == NULL
+               ? -1
+               : 0;
 }

@@ -1,4 +1,4 @@
-#include "effects.h"
+#include "family.h"
 
 /* time: GetTime. */
 
@@ -16,7 +16,7 @@ wall_clock(void)
 static DoeffStep
 get_time_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
 {
-    int found = PyDict_GetItemRef(cx->store, cx->st->str_current_time, out);
+    int found = Doeff_DictGet(cx->store, Doeff_Known(cx->st, DOEFF_STR_CURRENT_TIME), out);
     if (found > 0 && *out == Py_None) {
         Py_CLEAR(*out);
     }
@@ -27,21 +27,20 @@ get_time_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
     return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
 }
 
-static const RecordSpec get_time_spec = {
+static const DoeffRecordSpec get_time_spec = {
     .name = "doeff.effects.time.GetTimeEffect",
     .doc = "GetTimeEffect()\n--\n\nRead the clock.",
     .fields = {NULL}, .effect = 1, .subclassable = 1,
 };
 
 static PyMethodDef get_time_def = {
-    "GetTime", EFFECT_CONSTRUCTOR, EFFECT_FLAGS,
+    "GetTime", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("GetTime()\n--\n\nRead the clock of the run.\n\nGives the object stored under \"__current_time__\", if there "
               "is one, else the local time as a naive\ndatetime. Raises nothing of its own.\n\n"
               ">>> now = yield GetTime()\n\nContract: effects, part 3.7.")};
 
 int
-effects_time_init(PyObject *module, EngineState *st, NativeHandler *core)
+effects_time_init(PyObject *module, DoeffEngine *st, PyObject *core)
 {
-    st->rec.GetTime = effect_define(module, st, core, &(EffectDef){&get_time_spec, &get_time_def, get_time_perform});
-    return st->rec.GetTime == NULL ? -1 : 0;
+    return Doeff_Define(module, st, core, &(DoeffEffectDef){&get_time_spec, &get_time_def, get_time_perform}) == NULL ? -1 : 0;
 }

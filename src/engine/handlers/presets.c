@@ -52,7 +52,7 @@ presets_room_init(PyObject *module, EngineState *st)
         return -1;
     }
     int failed = 0;
-#define INIT_FAMILY(name) failed = failed || effects_##name##_init(module, st, core) < 0;
+#define INIT_FAMILY(name) failed = failed || effects_##name##_init(module, st, (PyObject *)core) < 0;
     ENGINE_FAMILIES(INIT_FAMILY)
     Py_DECREF(core);
     if (failed) {

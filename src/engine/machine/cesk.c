@@ -164,13 +164,13 @@ static const RecordSpec program_control_spec = {
 /* ---- states ---- */
 
 static int
-state_init(EngineState *st, PyObject **f)
+state_init(RecordInfo *info, PyObject **f)
 {
     if (f[0] == Py_None) {
         PyErr_SetString(PyExc_ValueError, "CESKState needs C");
         return -1;
     }
-    PyObject *env = cesk_freeze_env(st, f[1]);
+    PyObject *env = cesk_freeze_env(info->st, f[1]);
     if (env == NULL) {
         return -1;
     }
@@ -199,7 +199,7 @@ make_state(EngineState *st, PyObject *control /* stolen or NULL */, PyObject *en
         return NULL;
     }
     PyObject *f[RECORD_MAX_FIELDS + 1] = {control, Py_NewRef(env), Py_NewRef(store), Py_NewRef(k)};
-    if (state_init(st, f) < 0) {
+    if (state_init(st->rec.CESKState, f) < 0) {
         for (int i = 0; i < 4; i++) {
             Py_XDECREF(f[i]);
         }

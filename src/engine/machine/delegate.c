@@ -46,7 +46,16 @@ delegate_start(DoeffContext *cx, PyObject *program, PyObject **out)
     if (fiber->handling != NULL && fiber->handling->effect == delegate->effect) {
         cx->forwarder = fiber->handling;
     }
-    return fn(cx, delegate->effect, out);
+    m->delegate = handler;
+    DoeffStep step = fn(cx, delegate->effect, out);
+    if (DOEFF_UNLIKELY((step == DOEFF_RAISE && !PyErr_Occurred()) || (step != DOEFF_PASS && step != DOEFF_RAISE && *out == NULL))) {
+        step = machine_blame(m, delegate->effect, step);
+    }
+    m->delegate = NULL;
+    if (step == DOEFF_PASS) {
+        *out = Py_NewRef(delegate->effect);
+    }
+    return step == DOEFF_PASS || step == DOEFF_OUTSIDE ? DOEFF_PROGRAM : step;
 }
 
 static int

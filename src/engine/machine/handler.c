@@ -205,13 +205,22 @@ ctx_dealloc(PyObject *op)
 
 /* ---- a handler gets an effect ---- */
 
-/* Captures the chain up to the handler in charge. What runs next is its body, above a frame of
- * this kind. The context is strong. */
-static DoeffHandlerContext *
-enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
+static int already_resumed(DoeffHandlerContext *ctx);
+static DoeffStep resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx);
+
+/* Captures the chain up to the handler in charge. The machine stands outside it then. The context is strong. */
+static inline DoeffHandlerContext *
+capture(DoeffContext *cx, PyObject *effect)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     HandlerNode *node = m->at;
+    if (DOEFF_UNLIKELY(m->delegate != NULL)) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "%U takes the continuation of %R, which it can do where it is installed; a handler's body "
+                     "cannot call it: yield the effect instead, with %U outside",
+                     m->delegate->name, effect, m->delegate->name);
+        return NULL;
+    }
     DoeffHandlerContext *inner = cx->forwarder;
     DoeffHandlerContext *ctx = ctx_new(cx->st);
     if (ctx == NULL) {
@@ -237,6 +246,19 @@ enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
     ctx->state = CTX_CAPTURED;
     owner->parent = NULL;
     m->fiber = outside;
+    return ctx;
+}
+
+/* What runs next is the body of the handler in charge, above a frame of this kind. The context is strong. */
+static DoeffHandlerContext *
+enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    DoeffHandlerContext *ctx = capture(cx, effect);
+    if (ctx == NULL) {
+        return NULL;
+    }
+    DoeffFiber *outside = m->fiber;
     ctx->outer_body = outside->handling;
     if (fiber_push(outside, kind, Py_NewRef((PyObject *)ctx), NULL) < 0) {
         (void)link_chain(m, ctx); /* where it came from: nothing to rebase */
@@ -275,6 +297,56 @@ handler_replace(DoeffContext *cx, PyObject *effect, PyObject *program, PyObject 
     Py_DECREF(ctx);
     *out = program;
     return DOEFF_PROGRAM;
+}
+
+/* ---- continuations that native handlers keep ---- */
+
+PyObject *
+handler_keep(DoeffContext *cx, PyObject *effect)
+{
+    DoeffHandlerContext *ctx = capture(cx, effect);
+    if (ctx == NULL) {
+        return NULL;
+    }
+    ctx->body_done = 1; /* there is none: the function is all of it */
+    if (ctx->bottom->ret_env != NULL) { /* as if the scope had ended */
+        context_set_env(cx, Py_NewRef(ctx->bottom->ret_env));
+    }
+    scopes_leave(cx);
+    cx->forwarder = NULL;
+    PyObject_GC_Track((PyObject *)ctx);
+    return (PyObject *)ctx;
+}
+
+DoeffStep
+handler_resume(DoeffContext *cx, PyObject *k, PyObject *value, PyObject **out)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)k;
+    PyObject *error = value == NULL ? PyErr_GetRaisedException() : NULL;
+    if (!Py_IS_TYPE(k, cx->st->HandlerContext_Type)) {
+        PyErr_Format(PyExc_TypeError, "k must be a continuation that Doeff_Keep gave, got %s", Py_TYPE(k)->tp_name);
+        goto failed;
+    }
+    if (ctx->machine != MACHINE_OF(cx)) {
+        PyErr_SetString(PyExc_RuntimeError, "this continuation belongs to another run");
+        goto failed;
+    }
+    if (already_resumed(ctx) || context_begin(cx) < 0) {
+        goto failed;
+    }
+    Py_XSETREF(ctx->bottom->ret_env, Py_NewRef(cx->env)); /* it may end elsewhere than it began */
+    if (resume_origin(cx, ctx) != DOEFF_VALUE) {
+        goto failed;
+    }
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(value);
+    return DOEFF_VALUE;
+failed:
+    Py_XDECREF(error);
+    return DOEFF_RAISE;
 }
 
 /* ---- what the handler's result means ---- */

@@ -445,6 +445,47 @@ throw_into(EngineState *st, PyObject *gen, PyObject *exc, PyObject **out)
     return *out == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
+DoeffStep
+machine_blame(DoeffMachine *m, PyObject *effect, DoeffStep step)
+{
+    if (PyErr_Occurred()) { /* a value was promised, and an error came instead: that tells more */
+        return DOEFF_RAISE;
+    }
+    PyObject *name = m->delegate != NULL ? Py_NewRef(m->delegate->name)
+                     : m->at != NULL     ? node_handler_name(m->at)
+                                         : PyUnicode_FromString("of the machine");
+    if (name != NULL) {
+        PyErr_Format(PyExc_SystemError,
+                     step == DOEFF_RAISE ? "handler %U failed on %R without setting an exception"
+                                         : "handler %U answered %R without giving an object",
+                     name, effect);
+        Py_DECREF(name);
+    }
+    return DOEFF_RAISE;
+}
+
+/* The same for a frame. */
+static DoeffStep
+blame_frame(const DoeffFrame *frame, DoeffStep step)
+{
+    if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_SystemError,
+                     step == DOEFF_RAISE ? "frame %s failed without setting an exception"
+                                         : "frame %s answered without giving an object",
+                     frame->kind->name);
+    }
+    return DOEFF_RAISE;
+}
+
+static inline DoeffStep
+checked(const DoeffFrame *frame, DoeffStep step, PyObject *answer)
+{
+    if (DOEFF_UNLIKELY(answer == NULL && step != DOEFF_PASS && !(step == DOEFF_RAISE && PyErr_Occurred()))) {
+        return blame_frame(frame, step);
+    }
+    return step;
+}
+
 RunEnd
 machine_run(DoeffMachine *m, PyObject *program, PyObject **out)
 {
@@ -485,6 +526,7 @@ deliver: /* value goes to the top frame */
         PyObject *answer = NULL;
         if (frame.kind->on_value != NULL) {
             step = frame.kind->on_value(&m->cx, &frame, value, &answer);
+            step = checked(&frame, step, answer);
         }
         if (step == DOEFF_PASS) {
             answer = value;
@@ -547,13 +589,16 @@ perform:
         m->at = entry->node;
         m->cx.forwarder = forwarder;
         DoeffStep step = entry->fn(&m->cx, yielded, &answer);
-        if (DOEFF_LIKELY(step == DOEFF_VALUE)) {
+        if (DOEFF_LIKELY(step == DOEFF_VALUE && answer != NULL)) {
             Py_DECREF(yielded);
             value = answer;
             if (DOEFF_UNLIKELY(m->cx.attention)) {
                 goto attend;
             }
             goto deliver;
+        }
+        if (DOEFF_UNLIKELY(answer == NULL ? step != DOEFF_PASS && !(step == DOEFF_RAISE && PyErr_Occurred()) : 0)) {
+            step = machine_blame(m, yielded, step);
         }
         switch (step) {
         case DOEFF_PROGRAM:
@@ -625,6 +670,7 @@ fail: /* error goes to the top frame */
         PyObject *answer = NULL;
         if (frame.kind->on_error != NULL) {
             step = frame.kind->on_error(&m->cx, &frame, error, &answer);
+            step = checked(&frame, step, answer);
         }
         if (step == DOEFF_RAISE) {
             Py_SETREF(error, trace_begin(m, NULL));
@@ -676,9 +722,9 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->cx = (DoeffContext){.env = env, .store = store, .st = st};
     m->fiber = NULL;
     m->at = NULL;
+    m->delegate = NULL;
     m->trace = NULL;
     m->run_data = NULL;
-    m->evaluating = NULL;
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
@@ -701,7 +747,6 @@ machine_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(m->cx.scopes);
     Py_VISIT(m->trace);
     Py_VISIT(m->run_data);
-    Py_VISIT(m->evaluating);
     for (int i = 0; i < m->orphans_len; i++) {
         int failed = fiber_traverse(m->orphans[i * 2], visit, arg);
         if (failed) {
@@ -728,7 +773,6 @@ machine_clear(PyObject *op)
     Py_CLEAR(m->cx.scopes);
     Py_CLEAR(m->trace);
     Py_CLEAR(m->run_data);
-    Py_CLEAR(m->evaluating);
     return 0;
 }
 

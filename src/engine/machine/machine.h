@@ -24,7 +24,6 @@
 #ifndef DOEFF_MACHINE_H
 #define DOEFF_MACHINE_H
 
-#include "../../../include/doeff.h"
 #include "../state.h"
 
 typedef struct HandlerNode HandlerNode;
@@ -96,7 +95,7 @@ typedef struct NativeHandler {
 
 NativeHandler *native_handler_new(EngineState *st, const char *name, PyObject *data /* borrowed or NULL */,
                                   DoeffEffectFn any);
-int native_handler_check(PyObject *op);
+int native_handler_check(PyObject *op); /* 1 if op is one, of any interpreter */
 /* The function for an effect of this type, or NULL. */
 DoeffEffectFn native_handler_case(NativeHandler *handler, PyTypeObject *type);
 int native_handler_serve(NativeHandler *handler, PyTypeObject *type, DoeffEffectFn fn);
@@ -125,10 +124,10 @@ struct DoeffMachine {
     PyObject_HEAD
     DoeffContext cx;                /* first, so that a context is a machine */
     DoeffFiber *fiber;              /* current; NULL before and after the run */
-    HandlerNode *at;                /* node in charge of the effect being dispatched */
+    HandlerNode *at;                /* node in charge of the effect being dispatched; NULL for the machine's own */
+    NativeHandler *delegate;        /* called by a handler's body, in charge without a node; borrowed, or NULL */
     PyObject *trace;                /* DoeffTrace of the error in flight, or NULL */
-    PyObject *run_data;             /* dict of what all tasks share (effects/rundata.h), or NULL; strong */
-    PyObject *evaluating;           /* id of a program to how often an Ask is running it, or NULL; strong */
+    PyObject *run_data;             /* dict of what all tasks share (rundata.h), or NULL; strong */
     DoeffFiber **orphans;           /* captured chains nobody can resume any more: top, bottom, top, ... */
     int orphans_len, orphans_cap;   /* pairs */
     unsigned long thread;           /* who drives it; 0: nobody */
@@ -144,6 +143,13 @@ DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, Py
 /* Runs program (any object) to the end: RUN_DONE and its value, or RUN_FAILED and the
  * exception that left it. *out is strong. */
 RunEnd machine_run(DoeffMachine *m, PyObject *program, PyObject **out);
+/* The native handler whose effect function is at work (borrowed). */
+static inline NativeHandler *
+machine_handler_at_work(DoeffMachine *m)
+{
+    return m->delegate != NULL ? m->delegate : (NativeHandler *)m->at->handler;
+}
+
 /* Unwinds a captured chain by GeneratorExit, which is set for the caller to deliver; its finally
  * blocks perform their effects under the handlers outside. Then `next` happens with what (stolen:
  * value, program, or exception) at what is the top now. -1 with another error set. */
@@ -154,6 +160,8 @@ int machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyO
 int machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what);
 /* The last reference to a captured chain is gone: unwind it before the next step. */
 void machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom);
+/* What an effect function answered breaks its promise: SystemError that names the handler. */
+DoeffStep machine_blame(DoeffMachine *m, PyObject *effect, DoeffStep step);
 int machine_room_init(PyObject *module, EngineState *st);
 
 /* The function for a program's type, or NULL. */
@@ -227,7 +235,7 @@ context_store(DoeffContext *cx)
     return cx->store;
 }
 
-/* The open scopes follow jumps (effects/scopes.h). A captured chain comes back: its scopes
+/* The open scopes follow jumps (scopes.h). A captured chain comes back: its scopes
  * are opened again, inside those that are open here. A chain is left behind without an end: only
  * the scopes of the current continuation stay open. */
 void scopes_rejoin(DoeffContext *cx, DoeffFiber *top, DoeffFiber *bottom);
@@ -281,6 +289,12 @@ DoeffStep python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out);
 /* For the effect function of a native handler: program (stolen) is run in place of effect, outside
  * the handler, as a handler's body: yielding the effect again forwards it, its origin unchanged. */
 DoeffStep handler_replace(DoeffContext *cx, PyObject *effect, PyObject *program, PyObject **out);
+/* For effect functions: takes the continuation of effect up to the handler in charge off and gives it (a
+ * HandlerContext, strong). The machine stands outside the handler from then on. */
+PyObject *handler_keep(DoeffContext *cx, PyObject *effect);
+/* Links a kept continuation above the current frames: its effect gives value, or raises the exception that is set
+ * if value is NULL. */
+DoeffStep handler_resume(DoeffContext *cx, PyObject *k, PyObject *value /* borrowed or NULL */, PyObject **out);
 /* ctx.resume(value) and ctx.throw(error), performed. */
 DoeffStep resumption_start(DoeffContext *cx, PyObject *program, PyObject **out);
 int handler_room_init(PyObject *module, EngineState *st);

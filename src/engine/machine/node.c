@@ -241,7 +241,7 @@ node_chain_for(EngineState *st, PyObject *handlers)
             Py_DECREF(chain);
             return NULL;
         }
-        native &= Py_IS_TYPE(handler, st->NativeHandler_Type);
+        native &= Py_IS_TYPE(handler, st->NativeHandler_Type) && ((NativeHandler *)handler)->data == NULL;
         HandlerNode *node = node_new(st, handler, chain);
         Py_DECREF(chain);
         if (node == NULL) {

@@ -343,14 +343,14 @@ static PyType_Spec generator_program_spec = {
 /* ---- the two effects that belong to the machine ---- */
 
 static int
-with_handler_init(EngineState *st, PyObject **f)
+with_handler_init(RecordInfo *info, PyObject **f)
 {
     if (!PyCallable_Check(f[0])) {
         PyErr_Format(PyExc_TypeError, "handler must be callable as handler(effect, ctx), got %s",
                      Py_TYPE(f[0])->tp_name);
         return -1;
     }
-    if (!program_check(st, f[1])) {
+    if (!program_check(info->st, f[1])) {
         PyErr_Format(PyExc_TypeError, "program must be Program, got %s%s", Py_TYPE(f[1])->tp_name,
                      PyCallable_Check(f[1]) ? ": call it" : "");
         return -1;

@@ -4,12 +4,7 @@
 
 #include "compat.h"
 
-typedef struct Parameters {
-    const char *function;     /* as error messages call it */
-    const char *const *names; /* NULL ends the row */
-    int positional;           /* how many may be given by position */
-    int required;             /* how many have no default */
-} Parameters;
+typedef DoeffParameters Parameters;
 
 /* Fills bound (one entry a name) with borrowed references, NULL where nothing was given. -1 with the
  * TypeError that Python's own functions raise. */

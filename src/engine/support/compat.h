@@ -7,8 +7,7 @@
 #ifndef DOEFF_COMPAT_H
 #define DOEFF_COMPAT_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "../capi/builtin.h"
 #include <structmember.h>
 
 #if PY_VERSION_HEX < 0x030B0000
@@ -117,12 +116,8 @@ compat_only_reference(PyObject *op)
 
 #if defined(__GNUC__) || defined(__clang__)
 #define DOEFF_INLINE static inline __attribute__((always_inline))
-#define DOEFF_LIKELY(x) __builtin_expect(!!(x), 1)
-#define DOEFF_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #else
 #define DOEFF_INLINE static inline
-#define DOEFF_LIKELY(x) (x)
-#define DOEFF_UNLIKELY(x) (x)
 #endif
 
 #ifdef Py_GIL_DISABLED

@@ -243,7 +243,7 @@ own_fields(RecordInfo *info, PyObject **f, PyObject *created_at)
     if (info->spec->effect) {
         f[info->nfields] = Py_XNewRef(created_at);
     }
-    if (info->spec->init != NULL && info->spec->init(info->st, f) < 0) {
+    if (info->spec->init != NULL && info->spec->init(info, f) < 0) {
         for (int i = 0; i < info->total; i++) {
             Py_XDECREF(f[i]);
         }
@@ -284,7 +284,7 @@ record_construct(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         if (info->total > nargs) {
             f[nargs] = NULL;
         }
-        if (info->init != NULL && DOEFF_UNLIKELY(info->init(info->st, f) < 0)) {
+        if (info->init != NULL && DOEFF_UNLIKELY(info->init(info, f) < 0)) {
             Py_DECREF(op);
             return NULL;
         }
@@ -680,6 +680,8 @@ info_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     freelist_drain(&info->free);
     Py_XDECREF(info->type);
+    Py_XDECREF(info->data);
+    Py_XDECREF(info->home);
     for (int i = 0; i < info->nfields; i++) {
         Py_XDECREF(info->names[i]);
         Py_XDECREF(info->keywords[i]);
@@ -693,6 +695,14 @@ info_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(((RecordInfo *)op)->type);
+    Py_VISIT(((RecordInfo *)op)->data);
+    return 0;
+}
+
+static int
+info_clear(PyObject *op)
+{
+    Py_CLEAR(((RecordInfo *)op)->data);
     return 0;
 }
 
@@ -706,7 +716,8 @@ info_getattro(PyObject *op, PyObject *name)
         return value;
     }
     PyErr_Clear();
-    PyObject *module = PyImport_ImportModule("doeff._engine");
+    PyObject *home = ((RecordInfo *)op)->home;
+    PyObject *module = home == NULL ? PyImport_ImportModule("doeff._engine") : PyImport_Import(home);
     value = module == NULL ? NULL : PyObject_GetAttr(module, name);
     Py_XDECREF(module);
     if (value != NULL && !(PyCFunction_Check(value) && PyCFunction_GET_SELF(value) == op)) {
@@ -747,6 +758,7 @@ static PyType_Slot info_slots[] = {
     {Py_tp_methods, info_methods},
     {Py_tp_dealloc, info_dealloc},
     {Py_tp_traverse, info_traverse},
+    {Py_tp_clear, info_clear},
     {0, NULL},
 };
 
@@ -816,7 +828,35 @@ make_type(PyObject *module, RecordInfo *info, const RecordSpec *spec, PyTypeObje
                  | (spec->subclassable ? Py_TPFLAGS_BASETYPE : 0),
         .slots = slots,
     };
-    return (PyTypeObject *)PyType_FromModuleAndSpec(module, &type_spec, (PyObject *)base);
+    /* Of the engine's module wherever its name stands: the free list and calls of the class need the state. */
+    PyObject *owner = PyModule_GetDef(module) == &doeff_engine_module ? module : PyType_GetModule(info->st->Effect_Type);
+    return (PyTypeObject *)PyType_FromModuleAndSpec(owner, &type_spec, (PyObject *)base);
+}
+
+/* Room for one more in the table. */
+static int
+grow_table(EngineState *st)
+{
+    if (st->record_count * 2 < st->record_table_size) {
+        return 0;
+    }
+    size_t size = st->record_table_size == 0 ? 256 : st->record_table_size * 2;
+    RecordInfo **table = PyMem_Calloc(size, sizeof(RecordInfo *));
+    if (table == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    RecordInfo **old = st->record_table;
+    size_t old_size = st->record_table_size;
+    st->record_table = table;
+    st->record_table_size = size;
+    for (size_t i = 0; i < old_size; i++) {
+        if (old[i] != NULL) {
+            *record_slot(st, old[i]->type) = old[i];
+        }
+    }
+    PyMem_Free(old);
+    return 0;
 }
 
 RecordInfo *
@@ -837,6 +877,8 @@ record_type_new_under(PyObject *module, EngineState *st, const RecordSpec *spec,
     info->st = st;
     info->nfields = 0;
     info->constructor = NULL;
+    info->data = info->home = NULL;
+    memset(&info->plain_def, 0, sizeof(info->plain_def));
     info->free = (DoeffFreeList){NULL, 0};
     info->init = spec->init;
     info->plain = -1;
@@ -849,7 +891,7 @@ record_type_new_under(PyObject *module, EngineState *st, const RecordSpec *spec,
     info->plain = spec->keyword_only == 0 ? info->nfields : -1;
     PyObject_GC_Track(info);
     PyObject *match = NULL;
-    if (fill_names(info, spec) < 0 || (info->type = make_type(module, info, spec, base)) == NULL) {
+    if (grow_table(st) < 0 || fill_names(info, spec) < 0 || (info->type = make_type(module, info, spec, base)) == NULL) {
         goto error;
     }
     /* The type is immutable for Python, so these go in before anybody has seen it. */
@@ -878,6 +920,7 @@ record_type_new_under(PyObject *module, EngineState *st, const RecordSpec *spec,
     PyType_Modified(info->type);
     info->type->tp_vectorcall = record_type_call;
     *record_slot(st, info->type) = info; /* the table keeps the reference */
+    st->record_count++;
     if (PyModule_AddObjectRef(module, short_name(spec->name), (PyObject *)info->type) < 0) {
         return NULL;
     }
@@ -891,18 +934,27 @@ error:
 int
 record_add_constructor(PyObject *module, RecordInfo *info, PyMethodDef *def)
 {
-    PyObject *home = PyUnicode_FromString("doeff.effects");
-    PyObject *function = home == NULL ? NULL : PyCFunction_NewEx(def, (PyObject *)info, home);
-    Py_XDECREF(home);
-    if (function == NULL) {
+    int ours = PyModule_GetDef(module) == &doeff_engine_module;
+    PyObject *home = ours ? PyUnicode_FromString("doeff.effects") : PyModule_GetNameObject(module);
+    if (home == NULL) {
         return -1;
     }
-    if (info->constructor == NULL) {
+    if (def->ml_meth == NULL) {
+        info->plain_def = *def;
+        info->plain_def.ml_meth = (PyCFunction)(void (*)(void))record_construct;
+        def = &info->plain_def;
+    }
+    PyObject *function = PyCFunction_NewEx(def, (PyObject *)info, home);
+    int failed = function == NULL || PyModule_AddObjectRef(module, def->ml_name, function) < 0;
+    Py_XDECREF(function);
+    if (!failed && info->constructor == NULL) {
         info->constructor = def->ml_name;
     }
-    int failed = PyModule_AddObjectRef(module, def->ml_name, function);
-    Py_DECREF(function);
-    return failed;
+    if (!ours) {
+        Py_XSETREF(info->home, Py_NewRef(home));
+    }
+    Py_DECREF(home);
+    return failed ? -1 : 0;
 }
 
 static PyMethodDef module_functions[] = {
@@ -914,6 +966,9 @@ static PyMethodDef module_functions[] = {
 int
 record_room_init(PyObject *module, EngineState *st)
 {
+    if (grow_table(st) < 0) {
+        return -1;
+    }
     st->RecordInfo_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &info_spec, NULL);
     st->RecordFields_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &fields_spec, NULL);
     if (st->RecordInfo_Type == NULL || st->RecordFields_Type == NULL) {

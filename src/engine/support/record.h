@@ -15,44 +15,25 @@
 
 #include "freelist.h"
 
-struct EngineState;
-typedef struct RecordInfo RecordInfo;
+typedef DoeffRecordType RecordInfo;
+typedef DoeffRecordSpec RecordSpec;
 
-typedef struct DoeffRecord {
-    PyObject_HEAD
-    RecordInfo *info; /* borrowed; outlives every object whose type has a module */
-    size_t tracked;   /* the collector knows it; asking the collector costs a call */
-    PyObject *f[];
-} DoeffRecord;
-
-#define RECORD_MAX_FIELDS 8
-
-typedef struct RecordSpec {
-    const char *name;        /* "package.module.Class", as pickle will look for it */
-    const char *doc;
-    const char *fields[RECORD_MAX_FIELDS + 1]; /* NULL ends the row */
-    const char *keywords[RECORD_MAX_FIELDS + 1]; /* names that the constructor function takes, where they
-                                                    differ from the fields; an empty row: the same */
-    int required;            /* leading fields without a default; the others default to None */
-    int compared;            /* leading fields that ==, hash and repr look at; 0: all of them */
-    int keyword_only;        /* fields from this index on are keyword-only; 0: none are, -1: all are */
-    int effect;              /* a subclass of EffectBase, with created_at */
-    int subclassable;
-    /* Checks and normalises the strong references in f; -1 with an error set. */
-    int (*init)(struct EngineState *st, PyObject **f);
-    PyType_Slot *slots;      /* further slots (methods, getset, richcompare...), or NULL */
-} RecordSpec;
+#define RECORD_MAX_FIELDS DOEFF_MAX_FIELDS
+#define RECORD_FIELD(op, i) DOEFF_FIELD(op, i)
 
 struct RecordInfo {
     PyObject_HEAD
     PyTypeObject *type;      /* strong */
-    const RecordSpec *spec;
     struct EngineState *st;
-    int (*init)(struct EngineState *st, PyObject **f); /* the spec's */
+    PyObject *data;          /* the family's own; strong or NULL; up to here as in DoeffRecordHead */
+    const RecordSpec *spec;
+    int (*init)(RecordInfo *info, PyObject **f); /* the spec's */
     Py_ssize_t plain;        /* positional arguments of a call that needs no binding; -1: every call does */
     int nfields;             /* visible fields */
     int total;               /* with created_at */
     const char *constructor; /* name of the first constructor function; NULL: none */
+    PyMethodDef plain_def;   /* of the constructor function that takes the fields as they are */
+    PyObject *home;          /* name of the module that has the constructors; strong or NULL */
     DoeffFreeList free;
     PyObject *names[RECORD_MAX_FIELDS];    /* field names, interned, strong */
     PyObject *keywords[RECORD_MAX_FIELDS]; /* constructor keywords, interned, strong */
@@ -68,8 +49,8 @@ RecordInfo *record_type_new_under(PyObject *module, struct EngineState *st, cons
                                   PyTypeObject *base /* borrowed or NULL */);
 
 /* A constructor function `name` for the type (strong), added to the module. def
- * is static: its ml_meth is record_construct or an own METH_FASTCALL|METH_KEYWORDS
- * function whose self is the RecordInfo. */
+ * is static: its ml_meth is an own METH_FASTCALL|METH_KEYWORDS function whose self is the
+ * RecordInfo, or NULL: record_construct, for one function of a type. */
 int record_add_constructor(PyObject *module, RecordInfo *info, PyMethodDef *def);
 PyObject *record_construct(PyObject *info, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
@@ -94,7 +75,5 @@ record_track(PyObject *op)
         PyObject_GC_Track(op);
     }
 }
-
-#define RECORD_FIELD(op, i) (((DoeffRecord *)(op))->f[i])
 
 #endif

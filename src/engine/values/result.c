@@ -338,10 +338,10 @@ static PyType_Spec result_spec = {
 };
 
 static int
-err_init(EngineState *st, PyObject **f)
+err_init(RecordInfo *info, PyObject **f)
 {
     if (f[ERR_CAPTURED_TRACEBACK] == Py_None) {
-        Py_SETREF(f[ERR_CAPTURED_TRACEBACK], Py_NewRef(st->nothing));
+        Py_SETREF(f[ERR_CAPTURED_TRACEBACK], Py_NewRef(info->st->nothing));
     }
     return 0;
 }

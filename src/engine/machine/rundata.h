@@ -3,12 +3,13 @@
  * One dict for each machine, made when first asked for. It holds, under their reserved
  * names, __cache_storage__ (a dict, or the caller's storage object), __cache_expiry__ and
  * __ask_lazy_cache__. It is no task's store: Get does not see it. When the run has ended,
- * its public entries are laid over the main task's store, where raw_store shows them.
+ * its entries are laid over the main task's store, where raw_store shows them; those under
+ * another key than a str are a family's own and are not.
  */
 #ifndef DOEFF_RUNDATA_H
 #define DOEFF_RUNDATA_H
 
-#include "../machine/machine.h"
+#include "machine.h"
 
 /* The dict (borrowed), or NULL with an error. */
 PyObject *run_data(DoeffContext *cx);

@@ -64,6 +64,9 @@ run_data_publish(DoeffMachine *m)
     Py_ssize_t at = 0;
     PyObject *key, *value;
     while (PyDict_Next(m->run_data, &at, &key, &value)) {
+        if (!PyUnicode_Check(key)) {
+            continue; /* a family's private one */
+        }
         if (PyDict_CheckExact(value) && PyDict_GET_SIZE(value) == 0) {
             int known = PyDict_Contains(store, key);
             if (known < 0) {

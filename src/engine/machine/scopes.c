@@ -1,6 +1,6 @@
 #include "scopes.h"
 
-/* A scope is a list of three: entries, the scope further out or None, whether it is one of the graph. A list and
+/* A scope is a list of three: entries, the scope further out or None, its topic. A list and
  * not a tuple, because resuming links scopes anew. */
 
 static inline PyObject *
@@ -17,7 +17,7 @@ link_outer(PyObject *scope, PyObject *outer /* borrowed or NULL */)
 }
 
 int
-scope_open(DoeffContext *cx, ScopeKind kind, const DoeffFrameKind *frame, PyObject *entries)
+scope_open(DoeffContext *cx, PyObject *topic, const DoeffFrameKind *frame, PyObject *entries)
 {
     PyObject *scope = PyList_New(3);
     if (scope == NULL) {
@@ -26,7 +26,7 @@ scope_open(DoeffContext *cx, ScopeKind kind, const DoeffFrameKind *frame, PyObje
     }
     PyList_SET_ITEM(scope, 0, Py_NewRef(entries));
     PyList_SET_ITEM(scope, 1, Py_NewRef(cx->scopes == NULL ? Py_None : cx->scopes));
-    PyList_SET_ITEM(scope, 2, PyBool_FromLong(kind == SCOPE_GRAPH));
+    PyList_SET_ITEM(scope, 2, Py_NewRef(topic));
     if (context_push(cx, frame, entries, Py_NewRef(scope)) < 0) {
         Py_DECREF(scope);
         return -1;
@@ -47,12 +47,12 @@ scope_close(DoeffContext *cx, DoeffFrame *frame)
 }
 
 PyObject *
-scope_next(PyObject **scope, ScopeKind kind)
+scope_next(PyObject **scope, PyObject *topic)
 {
     while (*scope != NULL) {
         PyObject *current = *scope;
         *scope = outer_of(current);
-        if ((PyList_GET_ITEM(current, 2) == Py_True) == (kind == SCOPE_GRAPH)) {
+        if (PyList_GET_ITEM(current, 2) == topic) {
             return PyList_GET_ITEM(current, 0);
         }
     }
