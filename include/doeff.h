@@ -69,6 +69,7 @@ typedef enum {
     DOEFF_PROGRAM,    /* *out is to be run; what it gives goes to the frame on top */
     DOEFF_PASS,       /* effect: not mine, the next handler outward; frame: as if I were not there */
     DOEFF_OUTSIDE,    /* effects only: *out (effect or program) is performed in its place, outside this handler */
+    DOEFF_BLOCK,      /* the task waits: what it has been hung on wakes it with an answer */
 } DoeffStep;
 
 typedef DoeffStep (*DoeffEffectFn)(DoeffContext *cx, PyObject *effect, PyObject **out);

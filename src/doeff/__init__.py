@@ -79,6 +79,7 @@ from ._errors import (
     CircularAskError,
     InterpreterInvariantError,
     MissingEnvKeyError,
+    SchedulerDeadlockError,
     TaskCancelledError,
     UnhandledEffectError,
 )
@@ -120,6 +121,7 @@ _set_errors(
     _errors.CircularAskError,
     _errors.InterpreterInvariantError,
     _errors.TaskCancelledError,
+    _errors.SchedulerDeadlockError,
 )
 
 annotate = Annotate

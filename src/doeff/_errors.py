@@ -67,6 +67,41 @@ class TaskCancelledError(Exception):
     """Raised in a cancelled task at its yield, and in whoever waits for it."""
 
 
+class SchedulerDeadlockError(RuntimeError):
+    """Nothing can wake the main program any more; raised at its own wait.
+
+    ``parked_waiters`` has a line for each waiting task, ``semaphore_waiters`` the numbers of the
+    tasks that wait for each semaphore. Contract: concurrency, part 1.12.
+    """
+
+    def __init__(
+        self,
+        message: str = "Deadlock",
+        parked_waiters: list[str] | None = None,
+        semaphore_waiters: dict[int, list[int]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.parked_waiters = [] if parked_waiters is None else parked_waiters
+        self.semaphore_waiters = {} if semaphore_waiters is None else semaphore_waiters
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.args[0], self.parked_waiters, self.semaphore_waiters)
+
+
+class ExternalPromiseCancelCallbackError(RuntimeError):
+    """Callbacks given to ``ExternalPromise.on_cancel`` raised; ``errors`` has what they raised."""
+
+    def __init__(self, errors: list[BaseException]) -> None:
+        super().__init__(
+            f"{len(errors)} on_cancel callback{'s' if len(errors) != 1 else ''} raised: "
+            + ", ".join(_shown(error) for error in errors)
+        )
+        self.errors = errors
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.errors,)
+
+
 def _place(generator: Any) -> str | None:
     """Where a suspended program stands, as ``file:line in function``: the innermost generator that it waits in."""
     place = None

@@ -43,6 +43,8 @@ intern_strings(EngineState *st)
         {&st->str_keys, "keys"},
         {&st->str_origin, "_origin"},
         {&st->str_trace, "__doeff_trace__"},
+        {&st->str_handle, "_handle"},
+        {&st->str_gi_frame, "gi_frame"},
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
         *strings[i].slot = PyUnicode_InternFromString(strings[i].text);
@@ -107,14 +109,14 @@ line_of(PyObject *Py_UNUSED(module), PyObject *args)
     return PyLong_FromLong(line < 0 ? code->co_firstlineno : line);
 }
 
-/* _errors(unhandled, missing_env_key, circular_ask, invariant, task_cancelled): the exception
+/* _errors(unhandled, missing_env_key, circular_ask, invariant, task_cancelled, deadlock): the exception
  * classes, which are Python classes. */
 static PyObject *
 set_errors(PyObject *module, PyObject *args)
 {
     EngineState *st = PyModule_GetState(module);
-    PyObject *e[5];
-    if (!PyArg_ParseTuple(args, "OOOOO:_set_errors", &e[0], &e[1], &e[2], &e[3], &e[4])) {
+    PyObject *e[6];
+    if (!PyArg_ParseTuple(args, "OOOOOO:_set_errors", &e[0], &e[1], &e[2], &e[3], &e[4], &e[5])) {
         return NULL;
     }
     Py_XSETREF(st->UnhandledEffectError, Py_NewRef(e[0]));
@@ -122,6 +124,7 @@ set_errors(PyObject *module, PyObject *args)
     Py_XSETREF(st->CircularAskError, Py_NewRef(e[2]));
     Py_XSETREF(st->InterpreterInvariantError, Py_NewRef(e[3]));
     Py_XSETREF(st->TaskCancelledError, Py_NewRef(e[4]));
+    Py_XSETREF(st->SchedulerDeadlockError, Py_NewRef(e[5]));
     Py_RETURN_NONE;
 }
 

@@ -5,6 +5,7 @@
 #include "program/kleisli.h"
 #include "program/program.h"
 #include "report/result.h"
+#include "scheduler/scheduler.h"
 #include "support/arguments.h"
 
 static PyObject *
@@ -78,6 +79,9 @@ end_run(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error)
 {
     PyObject *result = NULL;
     m->over = 1;
+    if (DOEFF_UNLIKELY(m->scheduler != NULL)) {
+        scheduler_free(m);
+    }
     if (error != NULL && leaves_the_run(m->cx.st, error)) {
         PyErr_SetRaisedException(error);
     }

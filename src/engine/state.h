@@ -62,6 +62,14 @@
     X(PyTypeObject, Trace_Type)                                      \
     X(PyTypeObject, CapturedTraceback_Type)                          \
     X(PyTypeObject, RuntimeResult_Type)                              \
+    /* scheduler */                                                  \
+    X(PyTypeObject, Task_Type)                                       \
+    X(PyTypeObject, Handle_Type)                                     \
+    X(PyTypeObject, Future_Type)                                     \
+    X(PyTypeObject, Promise_Type)                                    \
+    X(PyTypeObject, ExternalPromise_Type)                            \
+    X(PyTypeObject, Queue_Type)                                      \
+    X(PyTypeObject, Semaphore_Type)                                  \
     X(PyObject, root_node) /* the end of every chain */              \
     X(PyObject, cached_chain) /* HandlerNode of the last list of handlers */ \
     X(PyObject, sync_preset)                                         \
@@ -69,6 +77,7 @@
     /* errors */                                                     \
     X(PyObject, UnhandledEffectError)                                \
     X(PyObject, TaskCancelledError)                                  \
+    X(PyObject, SchedulerDeadlockError)                              \
     /* interned strings */                                           \
     X(PyObject, str_throw)                                           \
     X(PyObject, str_close)                                           \
@@ -81,7 +90,9 @@
     X(PyObject, str_on_value)                                        \
     X(PyObject, str_on_error)                                        \
     X(PyObject, str_origin)                                          \
-    X(PyObject, str_trace)
+    X(PyObject, str_trace)                                           \
+    X(PyObject, str_handle)                                          \
+    X(PyObject, str_gi_frame)
 
 #define ENGINE_RECORDS(X)                                            \
     X(Ok) X(Err) X(Some) X(ListenResult)                             \
@@ -89,7 +100,13 @@
     X(SourceLocation) X(CodeLocation) X(PythonFrame) X(PythonStackTrace) \
     X(KFrame) X(KStackTrace) X(EffectCallNode) X(EffectStackTrace) X(EffectFrame) \
     X(Value) X(Error) X(EffectControl) X(ProgramControl)             \
-    X(CESKState) X(ResumeK) X(DirectState) X(Done) X(Failed)
+    X(CESKState) X(ResumeK) X(DirectState) X(Done) X(Failed)         \
+    X(Spawn) X(TaskCancel) X(TaskIsDone) X(TaskDiscard)              \
+    X(Wait) X(Gather) X(Race) X(RaceResult)                          \
+    X(CreatePromise) X(CompletePromise) X(FailPromise)               \
+    X(CreateExternalPromise) X(WaitForExternal) X(BlockForExternal)  \
+    X(CreateSemaphore) X(AcquireSemaphore) X(ReleaseSemaphore)       \
+    X(Delay) X(WaitUntil)
 
 #define ENGINE_STATE_FIELD(T, name) T *name;
 #define ENGINE_RECORD_FIELD(name) RecordInfo *name;
@@ -113,6 +130,7 @@ typedef struct EngineState {
     unsigned nursery_next;
     DoeffNesting nesting;
     int runs; /* run functions at work */
+    unsigned long long runs_ever; /* runs that had tasks: their serial number */
     int record_origins; /* stamp created_at */
 } EngineState;
 

@@ -1,6 +1,7 @@
 #include "presets.h"
 
 #include "../effects/effects.h"
+#include "../scheduler/scheduler.h"
 
 static NativeHandler *
 add_handler(PyObject *module, EngineState *st, const char *name)
@@ -58,6 +59,15 @@ presets_room_init(PyObject *module, EngineState *st)
     if (failed) {
         return -1;
     }
+    NativeHandler *tasks = (NativeHandler *)PyObject_GetAttrString(module, "task_scheduler_handler");
+    if (tasks == NULL || task_room_init(module, st, tasks) < 0 || promise_room_init(module, st, tasks) < 0
+        || wait_room_init(module, st, tasks) < 0 || completion_room_init(module, st, tasks) < 0
+        || semaphore_room_init(module, st, tasks) < 0 || timer_room_init(module, st, tasks) < 0
+        || structure_room_init(module, st, tasks) < 0) {
+        Py_XDECREF((PyObject *)tasks);
+        return -1;
+    }
+    Py_DECREF((PyObject *)tasks);
     st->sync_preset = preset_of(module, sync_names, "sync_handlers_preset");
     st->async_preset = preset_of(module, async_names, "async_handlers_preset");
     return st->sync_preset == NULL || st->async_preset == NULL ? -1 : 0;

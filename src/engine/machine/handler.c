@@ -16,7 +16,7 @@ static DoeffFiber *
 owner_of(DoeffMachine *m, HandlerNode *node)
 {
     DoeffFiber *fiber = node->owner;
-    if (DOEFF_LIKELY(fiber != NULL && owns(fiber, node))) {
+    if (DOEFF_LIKELY(fiber != NULL && !m->nodes_shared && owns(fiber, node))) {
         return fiber;
     }
     fiber = m->fiber;

@@ -3,6 +3,7 @@
 #include "../program/kleisli.h"
 #include "../program/program.h"
 #include "../report/trace.h"
+#include "../scheduler/scheduler.h"
 
 /* ---- the frame of a generator: it stays until the generator has ended ---- */
 
@@ -258,6 +259,10 @@ mask(DoeffMachine *m, HandlerNode *node)
 int
 context_unshare_store(DoeffContext *cx)
 {
+    if (Py_REFCNT(cx->store) == 1) { /* whoever had the snapshot is gone */
+        cx->store_shared = 0;
+        return 0;
+    }
     PyObject *copy = PyDict_Copy(cx->store);
     if (copy == NULL) {
         return -1;
@@ -388,7 +393,7 @@ machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what)
 void
 machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
 {
-    if (m->over || m->fiber == NULL) {
+    if (m->over || (m->fiber == NULL && m->scheduler == NULL)) {
         bottom->parent = NULL;
         fiber_free_chain(m->cx.st, top);
         return;
@@ -480,7 +485,8 @@ blame_frame(const DoeffFrame *frame, DoeffStep step)
 static inline DoeffStep
 checked(const DoeffFrame *frame, DoeffStep step, PyObject *answer)
 {
-    if (DOEFF_UNLIKELY(answer == NULL && step != DOEFF_PASS && !(step == DOEFF_RAISE && PyErr_Occurred()))) {
+    if (DOEFF_UNLIKELY(answer == NULL && step != DOEFF_PASS && step != DOEFF_BLOCK
+                       && !(step == DOEFF_RAISE && PyErr_Occurred()))) {
         return blame_frame(frame, step);
     }
     return step;
@@ -502,8 +508,12 @@ deliver: /* value goes to the top frame */
         DoeffFiber *fiber = m->fiber;
         if (DOEFF_UNLIKELY(fiber->len == 0)) {
             if (fiber->parent == NULL) {
-                *out = value;
-                return RUN_DONE;
+                if (m->scheduler == NULL) {
+                    *out = value;
+                    return RUN_DONE;
+                }
+                scheduler_task_over(m, value, NULL);
+                goto next_task;
             }
             leave_fiber(m);
             goto deliver;
@@ -546,7 +556,14 @@ deliver: /* value goes to the top frame */
         if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) {
             goto fail;
         }
+        if (DOEFF_UNLIKELY(step == DOEFF_BLOCK)) {
+            goto next_task;
+        }
         value = answer;
+        if (DOEFF_UNLIKELY(m->cx.attention) && frame.kind == &handler_result_frame && m->fiber != fiber) {
+            m->cx.forwarder = NULL;
+            goto attend; /* a Python handler has answered an effect */
+        }
         goto deliver;
     }
 
@@ -593,11 +610,14 @@ perform:
             Py_DECREF(yielded);
             value = answer;
             if (DOEFF_UNLIKELY(m->cx.attention)) {
+                if (m->at == NULL && m->orphans_len == 0) { /* a program has been started */
+                    goto deliver;
+                }
                 goto attend;
             }
             goto deliver;
         }
-        if (DOEFF_UNLIKELY(answer == NULL ? step != DOEFF_PASS && !(step == DOEFF_RAISE && PyErr_Occurred()) : 0)) {
+        if (DOEFF_UNLIKELY(answer == NULL ? step != DOEFF_PASS && step != DOEFF_BLOCK && !(step == DOEFF_RAISE && PyErr_Occurred()) : 0)) {
             step = machine_blame(m, yielded, step);
         }
         switch (step) {
@@ -615,6 +635,9 @@ perform:
                 goto perform_failed;
             }
             goto perform;
+        case DOEFF_BLOCK:
+            Py_CLEAR(yielded);
+            goto next_task;
         default:
             goto perform_failed;
         }
@@ -623,6 +646,19 @@ perform:
 perform_failed:
     error = trace_begin(m, yielded);
     Py_CLEAR(yielded);
+    if (DOEFF_UNLIKELY(m->cx.attention && m->scheduler != NULL)) { /* an error is an answer as well */
+        int ends = scheduler_turn_ends(m);
+        if (ends < 0) {
+            Py_SETREF(error, trace_begin(m, NULL));
+        }
+        else if (ends) {
+            trace_park(m, Py_NewRef(error));
+            Py_DECREF(error);
+            scheduler_requeue(m, ANSWER_ERROR, error);
+            error = NULL;
+            goto next_task;
+        }
+    }
     goto fail;
 
 generator_failed: /* the top frame's generator is finished by the exception that is set */
@@ -642,8 +678,13 @@ fail: /* error goes to the top frame */
         if (fiber->len == 0) {
             trace_note_scope(m, fiber);
             if (fiber->parent == NULL) {
-                *out = error;
-                return RUN_FAILED;
+                if (m->scheduler == NULL) {
+                    *out = error;
+                    return RUN_FAILED;
+                }
+                scheduler_task_over(m, NULL, error);
+                error = NULL;
+                goto next_task;
             }
             leave_fiber(m);
             goto fail;
@@ -686,8 +727,31 @@ fail: /* error goes to the top frame */
             yielded = answer;
             goto run_program;
         }
+        if (DOEFF_UNLIKELY(step == DOEFF_BLOCK)) {
+            goto next_task;
+        }
         value = answer;
         goto deliver;
+    }
+
+next_task: /* the current task waits, is over, or has had its turn */
+    {
+        PyObject *answer = NULL;
+        int failed = 0;
+        switch (scheduler_next(m, &answer, &failed)) {
+        case DOEFF_VALUE:
+            value = answer;
+            goto deliver;
+        case DOEFF_PROGRAM:
+            yielded = answer;
+            goto run_program;
+        case DOEFF_RAISE:
+            error = trace_begin(m, NULL);
+            goto fail;
+        default: /* the run is over */
+            *out = answer;
+            return failed ? RUN_FAILED : RUN_DONE;
+        }
     }
 
 attend: /* between two effects: value is the answer of the last one */
@@ -701,6 +765,18 @@ attend: /* between two effects: value is the answer of the last one */
         (void)machine_unwind(m, top, bottom, DOEFF_VALUE, value);
         error = trace_begin(m, NULL); /* GeneratorExit, or no memory for it */
         goto fail;
+    }
+    if (m->scheduler != NULL) {
+        int ends = scheduler_turn_ends(m);
+        if (ends < 0) {
+            Py_CLEAR(value);
+            error = trace_begin(m, NULL);
+            goto fail;
+        }
+        if (ends) {
+            scheduler_requeue(m, ANSWER_VALUE, value);
+            goto next_task;
+        }
     }
     goto deliver;
 }
@@ -725,6 +801,10 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->delegate = NULL;
     m->trace = NULL;
     m->run_data = NULL;
+    m->scheduler = NULL;
+    m->scope_base = m->loop_time = m->schedule = NULL;
+    m->nodes_shared = m->loop_turn = m->unfinished_wait = 0;
+    m->close_timeout = 5.0;
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
@@ -753,7 +833,10 @@ machine_traverse(PyObject *op, visitproc visit, void *arg)
             return failed;
         }
     }
-    return fiber_traverse(m->fiber, visit, arg);
+    Py_VISIT(m->loop_time);
+    Py_VISIT(m->schedule);
+    int failed = m->scheduler == NULL ? 0 : scheduler_traverse(m->scheduler, visit, arg);
+    return failed ? failed : fiber_traverse(m->fiber, visit, arg);
 }
 
 static int
@@ -761,6 +844,9 @@ machine_clear(PyObject *op)
 {
     DoeffMachine *m = (DoeffMachine *)op;
     m->over = 1;
+    if (m->scheduler != NULL) {
+        scheduler_free(m);
+    }
     DoeffFiber *fiber = m->fiber;
     m->fiber = NULL;
     fiber_free_chain(m->cx.st, fiber);
@@ -773,6 +859,8 @@ machine_clear(PyObject *op)
     Py_CLEAR(m->cx.scopes);
     Py_CLEAR(m->trace);
     Py_CLEAR(m->run_data);
+    Py_CLEAR(m->loop_time);
+    Py_CLEAR(m->schedule);
     return 0;
 }
 

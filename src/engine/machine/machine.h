@@ -127,6 +127,14 @@ struct DoeffMachine {
     HandlerNode *at;                /* node in charge of the effect being dispatched; NULL for the machine's own */
     NativeHandler *delegate;        /* called by a handler's body, in charge without a node; borrowed, or NULL */
     PyObject *trace;                /* DoeffTrace of the error in flight, or NULL */
+    struct DoeffScheduler *scheduler; /* tasks (scheduler/scheduler.h), from the first effect on that needs them; owned */
+    PyObject *scope_base;           /* scopes of the caller that the running task's lie in; borrowed from the task */
+    int nodes_shared;               /* tasks share handler nodes: node->owner says nothing */
+    int loop_turn;                  /* the event loop is to get a turn before the run goes on */
+    PyObject *loop_time;            /* the event loop's clock; strong; NULL: no event loop */
+    PyObject *schedule;             /* which ready task goes on, or NULL; strong */
+    double close_timeout;           /* seconds that tasks have to end in when the run does */
+    int unfinished_wait;            /* the end of the run waits for tasks instead of cancelling them */
     PyObject *run_data;             /* dict of what all tasks share (rundata.h), or NULL; strong */
     DoeffFiber **orphans;           /* captured chains nobody can resume any more: top, bottom, top, ... */
     int orphans_len, orphans_cap;   /* pairs */

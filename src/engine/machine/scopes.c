@@ -80,10 +80,11 @@ scopes_rejoin(DoeffContext *cx, DoeffFiber *top, DoeffFiber *bottom)
             last = scope;
         }
     }
+    PyObject *base = MACHINE_OF(cx)->scope_base;
     if (last != NULL) {
-        link_outer(last, NULL);
+        link_outer(last, base);
     }
-    Py_XSETREF(cx->scopes, Py_XNewRef(innermost));
+    Py_XSETREF(cx->scopes, Py_XNewRef(innermost == NULL ? base : innermost));
 }
 
 void
@@ -98,5 +99,5 @@ scopes_leave(DoeffContext *cx)
             scope = fiber->frames[i - 1].kind->records ? fiber->frames[i - 1].b : NULL;
         }
     }
-    Py_XSETREF(cx->scopes, Py_XNewRef(scope));
+    Py_XSETREF(cx->scopes, Py_XNewRef(scope == NULL ? MACHINE_OF(cx)->scope_base : scope));
 }

@@ -9,6 +9,7 @@
 
 #include "../capi/builtin.h"
 #include <structmember.h>
+#include <time.h>
 
 #if PY_VERSION_HEX < 0x030B0000
 #error "doeff needs CPython 3.11 or later"
@@ -111,6 +112,20 @@ compat_only_reference(PyObject *op)
 #else
     (void)op;
     return 0;
+#endif
+}
+
+/* ns on a clock that never goes back. */
+static inline long long
+compat_monotonic_ns(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyTime_t now;
+    return PyTime_MonotonicRaw(&now) < 0 ? 0 : (long long)now;
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000000000LL + now.tv_nsec;
 #endif
 }
 

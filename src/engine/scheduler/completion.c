@@ -1,0 +1,841 @@
+#include "scheduler.h"
+
+#include "../effects/effects.h"
+#include "../support/arguments.h"
+
+/* completion: external promises, and the queue that carries what completes them. */
+
+typedef struct ExternalPromise ExternalPromise;
+
+struct ExternalPromise {
+    PyObject_HEAD
+    DoeffFuture *future;   /* strong */
+    DoeffQueue *queue;     /* strong */
+    PyObject *id;          /* UUID; strong; NULL until somebody asks */
+    PyObject *callbacks;   /* list of what on_cancel was given; strong or NULL */
+    PyObject *outcome;     /* decided, not applied yet; strong or NULL */
+    ExternalPromise *next; /* in the queue, which holds a reference */
+    unsigned char decided; /* WaitableState */
+};
+
+typedef struct Getter {
+    struct Getter *next;
+    PyThread_type_lock lock; /* held while it sleeps */
+} Getter;
+
+struct DoeffQueue {
+    PyObject_HEAD
+    struct DoeffScheduler *scheduler; /* borrowed; NULL once the run is over */
+    unsigned long thread;             /* who drives the run */
+    ExternalPromise *first, *last;    /* decided, in order of the calls */
+    ExternalPromise *taken, *taken_last; /* given out by get, to be applied */
+    Py_ssize_t size;
+    Getter *getters;                  /* asleep */
+    PyObject *by_id;                  /* dict: id -> open external promise, for those whose id was looked at; or NULL */
+    PyObject *extra;                  /* list of what put() was given and no promise is; or NULL */
+    PyObject *notify;                 /* called when something arrives (an event loop's waker); strong or NULL */
+};
+
+#define SLEEP_MOST 3600000000LL /* microseconds; then it looks again */
+
+long long
+queue_clock_ns(void)
+{
+    return compat_monotonic_ns();
+}
+
+long long
+queue_seconds_to_ns(double seconds)
+{
+    if (!(seconds > 0)) {
+        return 0;
+    }
+    return seconds >= 4e9 ? 4000000000LL * 1000000000LL : (long long)(seconds * 1e9);
+}
+
+struct DoeffScheduler *
+queue_scheduler(DoeffQueue *q)
+{
+    return q->thread == PyThread_get_thread_ident() ? q->scheduler : NULL;
+}
+
+/* ---- the queue's two ends ---- */
+
+static void
+wake_getter(DoeffQueue *q)
+{
+    Getter *sleeper = q->getters;
+    if (sleeper != NULL) {
+        q->getters = sleeper->next;
+        PyThread_release_lock(sleeper->lock);
+    }
+}
+
+/* Something has arrived. */
+static int
+announce(DoeffQueue *q)
+{
+    if (q->scheduler != NULL) {
+        q->scheduler->machine->cx.attention = 1;
+    }
+    wake_getter(q);
+    if (q->notify == NULL) {
+        return 0;
+    }
+    PyObject *notify = q->notify; /* once for each sleep */
+    q->notify = NULL;
+    PyObject *pending = PyErr_GetRaisedException();
+    PyObject *done = PyObject_CallNoArgs(notify);
+    if (done == NULL) { /* an event loop that was closed under the run */
+        PyErr_WriteUnraisable(notify);
+    }
+    Py_XDECREF(done);
+    Py_DECREF(notify);
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+    return 0;
+}
+
+static void
+append(ExternalPromise **first, ExternalPromise **last, ExternalPromise *p)
+{
+    p->next = NULL;
+    *(*last == NULL ? first : &(*last)->next) = p;
+    *last = p;
+}
+
+static ExternalPromise *
+pop(ExternalPromise **first, ExternalPromise **last)
+{
+    ExternalPromise *p = *first;
+    if (p != NULL) {
+        *first = p->next;
+        if (*first == NULL) {
+            *last = NULL;
+        }
+        p->next = NULL;
+    }
+    return p;
+}
+
+/* The first decision counts. 1 if this is it. */
+static int
+decide(ExternalPromise *p, WaitableState state, PyObject *outcome)
+{
+    DoeffQueue *q = p->queue;
+    if (p->decided != WAITABLE_OPEN || q->scheduler == NULL) {
+        return 0;
+    }
+    p->decided = (unsigned char)state;
+    p->outcome = Py_NewRef(outcome);
+    Py_INCREF((PyObject *)p);
+    append(&q->first, &q->last, p);
+    q->size++;
+    announce(q);
+    return 1;
+}
+
+static void
+apply(DoeffQueue *q, ExternalPromise *p)
+{
+    PyObject *outcome = p->outcome;
+    p->outcome = NULL;
+    if (outcome != NULL && p->future->w.state == WAITABLE_OPEN) {
+        if (q->by_id != NULL && p->id != NULL && PyDict_DelItem(q->by_id, p->id) < 0) {
+            PyErr_Clear();
+        }
+        waitable_settle(q->scheduler, &p->future->w, p->decided, outcome);
+    }
+    else {
+        Py_XDECREF(outcome);
+    }
+    Py_DECREF((PyObject *)p);
+}
+
+void
+queue_apply(DoeffQueue *q)
+{
+    ExternalPromise *p;
+    while ((p = pop(&q->taken, &q->taken_last)) != NULL) {
+        apply(q, p);
+    }
+    while ((p = pop(&q->first, &q->last)) != NULL) {
+        q->size--;
+        apply(q, p);
+    }
+}
+
+int
+queue_apply_answer(DoeffQueue *q, PyObject *answer)
+{
+    if (q->by_id == NULL || !PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 3) {
+        return 0;
+    }
+    PyObject *p = PyDict_GetItemWithError(q->by_id, PyTuple_GET_ITEM(answer, 0));
+    if (p == NULL) {
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) {
+            return -1;
+        }
+        PyErr_Clear(); /* its first item cannot be a key: not a completion */
+        return 0;
+    }
+    PyObject *error = PyTuple_GET_ITEM(answer, 2);
+    if (PyExceptionInstance_Check(error)) {
+        return decide((ExternalPromise *)p, WAITABLE_ERROR, error);
+    }
+    return decide((ExternalPromise *)p, WAITABLE_VALUE, PyTuple_GET_ITEM(answer, 1));
+}
+
+void
+queue_close(DoeffQueue *q)
+{
+    q->scheduler = NULL;
+    ExternalPromise *p;
+    while ((p = pop(&q->taken, &q->taken_last)) != NULL || (p = pop(&q->first, &q->last)) != NULL) {
+        Py_CLEAR(p->outcome);
+        Py_DECREF((PyObject *)p);
+    }
+    q->size = 0;
+    Py_CLEAR(q->by_id);
+    Py_CLEAR(q->extra);
+    Py_CLEAR(q->notify);
+    while (q->getters != NULL) {
+        wake_getter(q);
+    }
+}
+
+/* ---- taking ---- */
+
+static PyObject *promise_id(PyObject *op, void *closure);
+
+/* (id, value, error) of a decided promise, which is to be applied; NULL with an error. */
+static PyObject *
+take(DoeffQueue *q, ExternalPromise *p)
+{
+    append(&q->taken, &q->taken_last, p); /* keeps the queue's reference */
+    PyObject *id = promise_id((PyObject *)p, NULL);
+    PyObject *item = id == NULL ? NULL
+                                : PyTuple_Pack(3, id, p->decided == WAITABLE_VALUE ? p->outcome : Py_None,
+                                               p->decided == WAITABLE_VALUE ? Py_None : p->outcome);
+    Py_XDECREF(id);
+    return item;
+}
+
+static PyObject *
+expired(void)
+{
+    return PyTuple_Pack(3, Py_None, Py_None, Py_None);
+}
+
+/* ns until somebody must look again: a deadline of the run; -1: never. */
+static long long
+until_deadline(DoeffQueue *q)
+{
+    struct DoeffScheduler *s = q->scheduler;
+    long long left = -1;
+    if (s->timers > 0 && s->clock == NULL) {
+        left = s->heap[0].when - timer_now(s);
+        left = left < 0 ? 0 : left;
+    }
+    if (s->phase == RUN_CLOSES) {
+        long long close = s->close_at - queue_clock_ns();
+        close = close < 0 ? 0 : close;
+        left = left < 0 || close < left ? close : left;
+    }
+    return left;
+}
+
+static int
+raise_empty(void)
+{
+    PyObject *module = PyImport_ImportModule("queue");
+    PyObject *empty = module == NULL ? NULL : PyObject_GetAttrString(module, "Empty");
+    if (empty != NULL) {
+        PyErr_SetNone(empty);
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(empty);
+    return -1;
+}
+
+/* Sleeps for at most so many ns (-1: for as long as it takes). -1: a signal handler raised. */
+static int
+sleep_until_woken(DoeffQueue *q, long long ns)
+{
+    Getter own = {.lock = PyThread_allocate_lock()};
+    if (own.lock == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    PyThread_acquire_lock(own.lock, 1);
+    Getter **last = &q->getters;
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    *last = &own;
+    long long us = ns < 0 || ns / 1000 >= SLEEP_MOST ? SLEEP_MOST : (ns + 999) / 1000;
+    PyLockStatus status;
+    Py_BEGIN_ALLOW_THREADS
+    status = PyThread_acquire_lock_timed(own.lock, us, 1);
+    Py_END_ALLOW_THREADS
+    if (status != PY_LOCK_ACQUIRED) { /* nobody has woken us, or somebody did just now */
+        for (Getter **at = &q->getters; *at != NULL; at = &(*at)->next) {
+            if (*at == &own) {
+                *at = own.next;
+                break;
+            }
+        }
+    }
+    PyThread_release_lock(own.lock);
+    PyThread_free_lock(own.lock);
+    return status == PY_LOCK_INTR ? PyErr_CheckSignals() : 0;
+}
+
+static PyObject *
+get(DoeffQueue *q, int block, long long timeout)
+{
+    long long give_up = timeout < 0 ? -1 : queue_clock_ns() + timeout;
+    for (;;) {
+        ExternalPromise *p = pop(&q->first, &q->last);
+        if (p != NULL) {
+            q->size--;
+            return take(q, p);
+        }
+        if (q->extra != NULL && PyList_GET_SIZE(q->extra) > 0) {
+            PyObject *item = Py_NewRef(PyList_GET_ITEM(q->extra, 0));
+            if (PyList_SetSlice(q->extra, 0, 1, NULL) < 0) {
+                Py_CLEAR(item);
+            }
+            return item;
+        }
+        if (q->scheduler == NULL) {
+            (void)raise_empty();
+            return NULL;
+        }
+        long long left = until_deadline(q);
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+        if (left == 0) {
+            return expired();
+        }
+        if (give_up >= 0) {
+            long long rest = give_up - queue_clock_ns();
+            if (rest <= 0) {
+                block = 0;
+            }
+            left = left < 0 || rest < left ? rest : left;
+        }
+        if (!block) {
+            (void)raise_empty();
+            return NULL;
+        }
+        if (sleep_until_woken(q, left) < 0) {
+            return NULL;
+        }
+    }
+}
+
+PyObject *
+queue_take(DoeffQueue *q)
+{
+    return get(q, 1, -1);
+}
+
+/* ---- the queue as wait handlers see it ---- */
+
+static PyObject *
+queue_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"block", "timeout", NULL};
+    static const Parameters parameters = {"get", names, 2, 0};
+    PyObject *bound[2];
+    if (arguments_bind(&parameters, args, nargs, kwnames, bound) < 0) {
+        return NULL;
+    }
+    int block = bound[0] == NULL ? 1 : PyObject_IsTrue(bound[0]);
+    if (block < 0) {
+        return NULL;
+    }
+    long long timeout = -1;
+    if (bound[1] != NULL && bound[1] != Py_None) {
+        double seconds = PyFloat_AsDouble(bound[1]);
+        if (seconds == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
+        if (seconds < 0) {
+            PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
+            return NULL;
+        }
+        timeout = queue_seconds_to_ns(seconds);
+    }
+    return get((DoeffQueue *)op, block, timeout);
+}
+
+static PyObject *
+queue_get_nowait(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return get((DoeffQueue *)op, 0, -1);
+}
+
+static PyObject *
+queue_put(PyObject *op, PyObject *item)
+{
+    DoeffQueue *q = (DoeffQueue *)op;
+    int applied = queue_apply_answer(q, item);
+    if (applied < 0) {
+        return NULL;
+    }
+    if (!applied && q->scheduler != NULL) {
+        if ((q->extra == NULL && (q->extra = PyList_New(0)) == NULL) || PyList_Append(q->extra, item) < 0) {
+            return NULL;
+        }
+        announce(q);
+    }
+    Py_RETURN_NONE;
+}
+
+static Py_ssize_t
+queue_length(DoeffQueue *q)
+{
+    return q->size + (q->extra == NULL ? 0 : PyList_GET_SIZE(q->extra));
+}
+
+static PyObject *
+queue_qsize(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSsize_t(queue_length((DoeffQueue *)op));
+}
+
+static PyObject *
+queue_empty(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(queue_length((DoeffQueue *)op) == 0);
+}
+
+/* _notify(callable): call it once, from whatever thread, when something arrives; True: there is something. */
+static PyObject *
+queue_notify(PyObject *op, PyObject *callable)
+{
+    DoeffQueue *q = (DoeffQueue *)op;
+    Py_CLEAR(q->notify);
+    if (queue_length(q) > 0 || q->taken != NULL || q->scheduler == NULL) {
+        Py_RETURN_TRUE;
+    }
+    if (callable != Py_None) {
+        q->notify = Py_NewRef(callable);
+    }
+    Py_RETURN_FALSE;
+}
+
+/* _deadline(): seconds until the run must look again, or None. */
+static PyObject *
+queue_deadline(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    DoeffQueue *q = (DoeffQueue *)op;
+    long long left = q->scheduler == NULL ? -1 : until_deadline(q);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (left < 0) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)left / 1e9);
+}
+
+static int
+queue_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    DoeffQueue *q = (DoeffQueue *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(q->by_id);
+    Py_VISIT(q->extra);
+    Py_VISIT(q->notify);
+    for (ExternalPromise *p = q->first; p != NULL; p = p->next) {
+        Py_VISIT(p);
+    }
+    for (ExternalPromise *p = q->taken; p != NULL; p = p->next) {
+        Py_VISIT(p);
+    }
+    return 0;
+}
+
+static int
+queue_tp_clear(PyObject *op)
+{
+    queue_close((DoeffQueue *)op);
+    return 0;
+}
+
+static void
+queue_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    queue_close((DoeffQueue *)op);
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+DoeffQueue *
+queue_new(EngineState *st, struct DoeffScheduler *s)
+{
+    DoeffQueue *q = PyObject_GC_New(DoeffQueue, st->Queue_Type);
+    if (q != NULL) {
+        memset((char *)q + sizeof(PyObject), 0, sizeof(DoeffQueue) - sizeof(PyObject));
+        q->scheduler = s;
+        q->thread = PyThread_get_thread_ident();
+        PyObject_GC_Track((PyObject *)q);
+    }
+    return q;
+}
+
+static PyMethodDef queue_methods[] = {
+    {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("get(block=True, timeout=None)\n--\n\nTake (id, value, error) of a completion, waiting for one; three times "
+               "None when a deadline of the run has come.")},
+    {"get_nowait", queue_get_nowait, METH_NOARGS, PyDoc_STR("get_nowait()\n--\n\nget(block=False).")},
+    {"put", queue_put, METH_O, PyDoc_STR("put(item)\n--\n\nAdd a completion (id, value, error).")},
+    {"empty", queue_empty, METH_NOARGS, PyDoc_STR("empty()\n--\n\nTrue if there is nothing to take.")},
+    {"qsize", queue_qsize, METH_NOARGS, PyDoc_STR("qsize()\n--\n\nHow much there is to take.")},
+    {"_notify", queue_notify, METH_O, NULL},
+    {"_deadline", queue_deadline, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyType_Slot queue_slots[] = {
+    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_traverse, queue_traverse},
+    {Py_tp_clear, queue_tp_clear},
+    {Py_tp_methods, queue_methods},
+    {Py_tp_doc, (void *)PyDoc_STR("How completions from outside reach a run; any thread may use it.")},
+    {0, NULL},
+};
+
+static PyType_Spec queue_spec = {
+    .name = "doeff._engine.CompletionQueue",
+    .basicsize = sizeof(DoeffQueue),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = queue_slots,
+};
+
+/* ---- external promises ---- */
+
+struct DoeffWaitable *
+external_future(PyObject *promise)
+{
+    return &((ExternalPromise *)promise)->future->w;
+}
+
+static int
+promise_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    ExternalPromise *p = (ExternalPromise *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(p->future);
+    Py_VISIT(p->queue);
+    Py_VISIT(p->callbacks);
+    Py_VISIT(p->outcome);
+    return 0;
+}
+
+static int
+promise_tp_clear(PyObject *op)
+{
+    ExternalPromise *p = (ExternalPromise *)op;
+    Py_CLEAR(p->callbacks);
+    Py_CLEAR(p->outcome);
+    return 0;
+}
+
+static void
+promise_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    ExternalPromise *p = (ExternalPromise *)op;
+    PyObject_GC_UnTrack(op);
+    if (p->future != NULL) {
+        p->future->promise = NULL;
+    }
+    (void)promise_tp_clear(op);
+    Py_XDECREF((PyObject *)p->future);
+    Py_XDECREF((PyObject *)p->queue);
+    Py_XDECREF(p->id);
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static PyObject *
+promise_repr(PyObject *op)
+{
+    static const char *const names[] = {"pending", "completed", "failed", "cancelled"};
+    return PyUnicode_FromFormat("<ExternalPromise %s>", names[((ExternalPromise *)op)->decided]);
+}
+
+static PyObject *
+promise_complete(PyObject *op, PyObject *value)
+{
+    return PyBool_FromLong(decide((ExternalPromise *)op, WAITABLE_VALUE, value));
+}
+
+static PyObject *
+promise_fail(PyObject *op, PyObject *error)
+{
+    if (!PyExceptionInstance_Check(error)) {
+        PyErr_Format(PyExc_TypeError, "error must be an exception, got %s", type_name(error));
+        return NULL;
+    }
+    return PyBool_FromLong(decide((ExternalPromise *)op, WAITABLE_ERROR, error));
+}
+
+static PyObject *
+promise_on_cancel(PyObject *op, PyObject *callback)
+{
+    ExternalPromise *p = (ExternalPromise *)op;
+    if (check_callable(callback, "callback") < 0) {
+        return NULL;
+    }
+    if (p->decided == WAITABLE_CANCELLED) {
+        return PyObject_CallNoArgs(callback);
+    }
+    if ((p->callbacks == NULL && (p->callbacks = PyList_New(0)) == NULL) || PyList_Append(p->callbacks, callback) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* _unwinds(): what completes it must end before the task that waits for it can be cancelled. */
+static PyObject *
+promise_unwinds(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ((ExternalPromise *)op)->future->w.slow = 1;
+    Py_RETURN_NONE;
+}
+
+void
+external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
+{
+    EngineState *st = s->machine->cx.st;
+    ExternalPromise *p = (ExternalPromise *)((DoeffFuture *)w)->promise;
+    if (p == NULL || p->decided != WAITABLE_OPEN) {
+        return;
+    }
+    Py_INCREF((PyObject *)p);
+    PyObject *pending = PyErr_GetRaisedException();
+    if (!w->slow) {
+        PyObject *error = PyObject_CallFunction(st->TaskCancelledError, "s", "nobody waits for this promise any more");
+        if (error == NULL) {
+            PyErr_Clear();
+            error = Py_NewRef(st->TaskCancelledError);
+        }
+        p->decided = WAITABLE_CANCELLED;
+        waitable_settle(s, w, WAITABLE_CANCELLED, error);
+    }
+    PyObject *callbacks = p->callbacks;
+    p->callbacks = NULL;
+    PyObject *errors = NULL;
+    for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
+        PyObject *callback = Py_NewRef(PyList_GET_ITEM(callbacks, i));
+        PyObject *done = PyObject_CallNoArgs(callback);
+        Py_DECREF(callback);
+        if (done == NULL) {
+            PyObject *error = PyErr_GetRaisedException();
+            if ((errors == NULL && (errors = PyList_New(0)) == NULL) || PyList_Append(errors, error) < 0) {
+                PyErr_Clear();
+            }
+            Py_DECREF(error);
+        }
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(callbacks);
+    if (errors != NULL) {
+        PyObject *module = PyImport_ImportModule("doeff._errors");
+        PyObject *error = module == NULL ? NULL
+                                         : PyObject_CallMethod(module, "ExternalPromiseCancelCallbackError", "O", errors);
+        Py_XDECREF(module);
+        Py_DECREF(errors);
+        if (error == NULL) {
+            error = PyErr_GetRaisedException();
+        }
+        Py_XSETREF(s->callback_error, error);
+    }
+    Py_DECREF((PyObject *)p);
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+}
+
+static PyObject *
+promise_id(PyObject *op, void *Py_UNUSED(closure))
+{
+    ExternalPromise *p = (ExternalPromise *)op;
+    if (p->id == NULL) {
+        PyObject *module = PyImport_ImportModule("uuid");
+        PyObject *id = module == NULL ? NULL : PyObject_CallMethod(module, "uuid4", NULL);
+        Py_XDECREF(module);
+        if (id == NULL) {
+            return NULL;
+        }
+        if (p->id != NULL) { /* another thread was here meanwhile */
+            Py_DECREF(id);
+            return Py_NewRef(p->id);
+        }
+        DoeffQueue *q = p->queue;
+        if (q->scheduler != NULL && p->decided == WAITABLE_OPEN
+            && ((q->by_id == NULL && (q->by_id = PyDict_New()) == NULL) || PyDict_SetItem(q->by_id, id, op) < 0)) {
+            Py_DECREF(id);
+            return NULL;
+        }
+        p->id = id;
+    }
+    return Py_NewRef(p->id);
+}
+
+static PyObject *
+promise_future(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef((PyObject *)((ExternalPromise *)op)->future);
+}
+
+static PyObject *
+promise_handle(PyObject *op, void *Py_UNUSED(closure))
+{
+    return handle_of(engine_state_of(Py_TYPE(op)), (PyObject *)((ExternalPromise *)op)->future);
+}
+
+static PyGetSetDef promise_getset[] = {
+    {"future", promise_future, NULL, PyDoc_STR("What to wait for; the same object each time."), NULL},
+    {"id", promise_id, NULL, PyDoc_STR("A UUID, made when first asked for."), NULL},
+    {"_handle", promise_handle, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyMethodDef promise_methods[] = {
+    {"complete", promise_complete, METH_O,
+     PyDoc_STR("complete(value)\n--\n\nSettle the promise, from any thread or signal handler: True if this is the first call, "
+               "and its run goes on.")},
+    {"fail", promise_fail, METH_O, PyDoc_STR("fail(error)\n--\n\nLike complete, with an exception that is raised in who waits.")},
+    {"on_cancel", promise_on_cancel, METH_O,
+     PyDoc_STR("on_cancel(callback)\n--\n\nCall callback() when the last task that waits for the promise is cancelled; at once "
+               "if that has happened.")},
+    {"_unwinds", promise_unwinds, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL},
+};
+
+static PyType_Slot promise_slots[] = {
+    {Py_tp_dealloc, promise_dealloc},
+    {Py_tp_traverse, promise_traverse},
+    {Py_tp_clear, promise_tp_clear},
+    {Py_tp_repr, promise_repr},
+    {Py_tp_getset, promise_getset},
+    {Py_tp_methods, promise_methods},
+    {Py_tp_doc, (void *)PyDoc_STR("A value that comes from outside the run: any thread may call complete() or fail().")},
+    {0, NULL},
+};
+
+static PyType_Spec promise_spec = {
+    .name = "doeff.effects.external_promise.ExternalPromise",
+    .basicsize = sizeof(ExternalPromise),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = promise_slots,
+};
+
+static DoeffStep
+create_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
+{
+    DoeffScheduler *s = scheduler_of(cx);
+    DoeffFuture *future = s == NULL ? NULL : (DoeffFuture *)future_new(cx->st, s);
+    ExternalPromise *p = future == NULL ? NULL : PyObject_GC_New(ExternalPromise, cx->st->ExternalPromise_Type);
+    if (p == NULL) {
+        Py_XDECREF((PyObject *)future);
+        return DOEFF_RAISE;
+    }
+    memset((char *)p + sizeof(PyObject), 0, sizeof(ExternalPromise) - sizeof(PyObject));
+    future->w.external = 1;
+    future->promise = (PyObject *)p;
+    p->future = future;
+    p->queue = (DoeffQueue *)Py_NewRef((PyObject *)s->queue);
+    PyObject_GC_Track((PyObject *)p);
+    *out = (PyObject *)p;
+    return DOEFF_VALUE;
+}
+
+static const RecordSpec create_spec = {
+    .name = "doeff.effects.external_promise.CreateExternalPromiseEffect",
+    .doc = "CreateExternalPromiseEffect(deadline=None, source_alive=None)\n--\n\nMake a promise that the outside world settles.",
+    .fields = {"deadline", "source_alive"}, .effect = 1, .subclassable = 1,
+};
+
+static PyMethodDef create_def = {
+    "CreateExternalPromise", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
+    PyDoc_STR("CreateExternalPromise(deadline=None, source_alive=None)\n--\n\nMake a promise that any thread, callback or signal "
+              "handler may settle.\n\nGives an ExternalPromise; wait for its .future. deadline and source_alive are kept in the "
+              "effect for\nhandlers of your own; waiting has no time limit.\n\n"
+              ">>> promise = yield CreateExternalPromise()\n>>> thread_pool.submit(lambda: promise.complete(work()))\n"
+              ">>> value = yield Wait(promise.future)\n\nContract: concurrency, part 1.9.")};
+
+/* ---- waiting for it ---- */
+
+static int
+queue_field(RecordInfo *info, PyObject **f)
+{
+    EngineState *st = info->st;
+    if (Py_IS_TYPE(f[0], st->Queue_Type)) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "queue must be the run's completion queue, got %s", type_name(f[0]));
+    return -1;
+}
+
+/* sync_external_wait_handler, and scheduler_state_handler where there is no wait handler: block in place. */
+static DoeffStep
+wait_in_place(DoeffContext *Py_UNUSED(cx), PyObject *effect, PyObject **out)
+{
+    *out = queue_take((DoeffQueue *)RECORD_FIELD(effect, 0));
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+}
+
+static const RecordSpec wait_spec = {
+    .name = "doeff.effects.scheduler_internal.WaitForExternalCompletion",
+    .doc = "WaitForExternalCompletion(queue)\n--\n\nPerformed by the scheduler when no task can go on: wait for queue.get().",
+    .fields = {"queue"}, .required = 1, .effect = 1, .subclassable = 1, .init = queue_field,
+};
+
+static const RecordSpec block_spec = {
+    .name = "doeff.effects.scheduler_internal._BlockForExternalCompletion",
+    .doc = "_BlockForExternalCompletion(queue)\n--\n\nThe same where no handler takes WaitForExternalCompletion.",
+    .fields = {"queue"}, .required = 1, .effect = 1, .subclassable = 1, .init = queue_field,
+};
+
+static int
+serve(PyObject *module, const char *name, PyTypeObject *type, DoeffEffectFn fn)
+{
+    PyObject *handler = PyObject_GetAttrString(module, name);
+    int failed = handler == NULL ? -1 : native_handler_serve((NativeHandler *)handler, type, fn);
+    Py_XDECREF(handler);
+    return failed;
+}
+
+int
+completion_room_init(PyObject *module, EngineState *st, NativeHandler *handler)
+{
+    st->Queue_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &queue_spec, NULL);
+    st->ExternalPromise_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &promise_spec, NULL);
+    if (st->Queue_Type == NULL || st->ExternalPromise_Type == NULL
+        || PyModule_AddType(module, st->ExternalPromise_Type) < 0) {
+        return -1;
+    }
+    st->rec.CreateExternalPromise =
+        effect_define(module, st, handler, &(EffectDef){&create_spec, &create_def, create_perform});
+    st->rec.WaitForExternal = effect_define(module, st, handler, &(EffectDef){&wait_spec, NULL, NULL});
+    st->rec.BlockForExternal = effect_define(module, st, handler, &(EffectDef){&block_spec, NULL, NULL});
+    if (st->rec.CreateExternalPromise == NULL || st->rec.WaitForExternal == NULL || st->rec.BlockForExternal == NULL) {
+        return -1;
+    }
+    return serve(module, "sync_external_wait_handler", st->rec.WaitForExternal->type, wait_in_place) < 0
+                   || serve(module, "scheduler_state_handler", st->rec.BlockForExternal->type, wait_in_place) < 0
+               ? -1
+               : 0;
+}

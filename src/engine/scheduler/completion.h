@@ -1,0 +1,38 @@
+/* completion: the queue through which the outside world reaches a run. The only part of the scheduler that any
+ * thread, signal handler or __del__ may touch.
+ *
+ * Every entry is made under the interpreter's lock and runs no foreign code, so a completion is one step for all
+ * other threads; getters sleep on a lock of their own with the interpreter's lock released. A closed queue (its
+ * run is over) takes nothing and keeps nothing alive.
+ */
+#ifndef DOEFF_COMPLETION_H
+#define DOEFF_COMPLETION_H
+
+#include "../machine/machine.h"
+
+struct DoeffScheduler;
+struct DoeffWaitable;
+
+typedef struct DoeffQueue DoeffQueue;
+
+DoeffQueue *queue_new(EngineState *st, struct DoeffScheduler *s);
+/* The run is over. */
+void queue_close(DoeffQueue *q);
+/* Its scheduler, for the thread that drives it; NULL on other threads and once it is closed. */
+struct DoeffScheduler *queue_scheduler(DoeffQueue *q);
+/* Applies what has been completed meanwhile: waiters become ready, in order of the calls. */
+void queue_apply(DoeffQueue *q);
+/* What a wait handler answered: if it did not take it from the queue but names an open external promise of the
+ * run, that is completed. -1 with an error. */
+int queue_apply_answer(DoeffQueue *q, PyObject *answer);
+/* Sleeps until there is something to take, and takes it; NULL with an error. For wait handlers that block. */
+PyObject *queue_take(DoeffQueue *q);
+/* future is open and has lost its last waiter by a cancellation: its promise's callbacks run. */
+void external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *future);
+struct DoeffWaitable *external_future(PyObject *promise); /* borrowed */
+
+/* Monotonic ns, on the clock that the waits of this process sleep on. */
+long long queue_clock_ns(void);
+long long queue_seconds_to_ns(double seconds); /* at least 0; the largest there is for what does not fit */
+
+#endif

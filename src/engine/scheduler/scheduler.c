@@ -1,0 +1,832 @@
+#include "scheduler.h"
+
+#include "../program/program.h"
+#include "../report/trace.h"
+
+/* ---- the ready queue: one row of tasks for each priority ---- */
+
+static int
+level_index(DoeffScheduler *s, int priority)
+{
+    int at = 0;
+    while (at < s->nlevels && s->levels[at].priority > priority) {
+        at++;
+    }
+    return at;
+}
+
+/* The row for a priority, made if there is none. Without memory for it, the nearest one serves. */
+static ReadyLevel *
+level_for(DoeffScheduler *s, int priority)
+{
+    int at = level_index(s, priority);
+    if (DOEFF_LIKELY(at < s->nlevels && s->levels[at].priority == priority)) {
+        return &s->levels[at];
+    }
+    if (s->nlevels == s->caplevels) {
+        int cap = s->caplevels * 2;
+        ReadyLevel *grown = PyMem_Realloc(s->levels, sizeof(ReadyLevel) * (size_t)cap);
+        if (grown == NULL) {
+            return &s->levels[at < s->nlevels ? at : s->nlevels - 1];
+        }
+        s->levels = grown;
+        s->caplevels = cap;
+    }
+    memmove(&s->levels[at + 1], &s->levels[at], sizeof(ReadyLevel) * (size_t)(s->nlevels - at));
+    s->levels[at] = (ReadyLevel){.priority = priority};
+    s->nlevels++;
+    return &s->levels[at];
+}
+
+static void
+count_ready(DoeffScheduler *s, DoeffTask *t, int by)
+{
+    s->ready += by;
+    if (!t->daemon) {
+        s->ready_regular += by;
+    }
+}
+
+static void
+queue_up(DoeffScheduler *s, DoeffTask *t)
+{
+    ReadyLevel *level = level_for(s, t->wake_priority);
+    t->wake_priority = t->priority;
+    t->queued = NULL;
+    if (level->last == NULL) {
+        level->first = t;
+    }
+    else {
+        level->last->queued = t;
+    }
+    level->last = t;
+    s->machine->cx.attention = 1;
+}
+
+/* t has something to go on with: it joins the queue, or those of its group that wait for their member's end. */
+static void
+make_ready(DoeffScheduler *s, DoeffTask *t)
+{
+    count_ready(s, t, 1);
+    DoeffGroup *group = t->group;
+    if (group != NULL) {
+        if (group->active != NULL && group->active != t) {
+            t->queued = NULL;
+            if (group->ready_last == NULL) {
+                group->ready = t;
+            }
+            else {
+                group->ready_last->queued = t;
+            }
+            group->ready_last = t;
+            return;
+        }
+        group->active = t;
+    }
+    queue_up(s, t);
+}
+
+/* The member of a group that was queued or running is blocked or over: the next one takes its place. */
+static void
+group_next(DoeffScheduler *s, DoeffGroup *group)
+{
+    DoeffTask *t = group->ready;
+    group->active = t;
+    if (t != NULL) {
+        group->ready = t->queued;
+        if (group->ready == NULL) {
+            group->ready_last = NULL;
+        }
+        queue_up(s, t);
+    }
+}
+
+static int
+remove_from(DoeffTask **first, DoeffTask **last, DoeffTask *t)
+{
+    DoeffTask *before = NULL;
+    for (DoeffTask *at = *first; at != NULL; before = at, at = at->queued) {
+        if (at == t) {
+            *(before == NULL ? first : &before->queued) = t->queued;
+            if (*last == t) {
+                *last = before;
+            }
+            t->queued = NULL;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* A ready task that is being discarded leaves the queue. */
+static void
+unready(DoeffScheduler *s, DoeffTask *t)
+{
+    count_ready(s, t, -1);
+    DoeffGroup *group = t->group;
+    if (group != NULL && group->active != t) {
+        (void)remove_from(&group->ready, &group->ready_last, t);
+        return;
+    }
+    for (int i = 0; i < s->nlevels; i++) {
+        if (remove_from(&s->levels[i].first, &s->levels[i].last, t)) {
+            break;
+        }
+    }
+    if (group != NULL) {
+        group_next(s, group);
+    }
+}
+
+/* The task that runs next, taken off the queue; NULL: none is ready. The one place where order is decided. */
+static DoeffTask *
+choose(DoeffScheduler *s)
+{
+    for (int i = 0; i < s->nlevels; i++) {
+        ReadyLevel *level = &s->levels[i];
+        DoeffTask *t = s->schedule == NULL ? level->first : schedule_choose(s, level);
+        if (t == NULL) {
+            continue;
+        }
+        if (DOEFF_LIKELY(t == level->first)) {
+            level->first = t->queued;
+            if (level->first == NULL) {
+                level->last = NULL;
+            }
+        }
+        else {
+            (void)remove_from(&level->first, &level->last, t);
+        }
+        t->queued = NULL;
+        count_ready(s, t, -1);
+        if (level->first == NULL && level->priority != PRIORITY_NORMAL) {
+            s->nlevels--;
+            memmove(level, level + 1, sizeof(ReadyLevel) * (size_t)(s->nlevels - i));
+        }
+        return t;
+    }
+    return NULL;
+}
+
+/* ---- the state of a task moves in and out of the machine ---- */
+
+static void
+leave_context(PyObject *context)
+{
+    if (context != NULL && PyContext_Exit(context) < 0) {
+        PyErr_WriteUnraisable(context); /* the task's program has entered another one and not left it */
+    }
+}
+
+static void
+save(DoeffMachine *m, DoeffTask *t)
+{
+    DoeffContext *cx = &m->cx;
+    t->fiber = m->fiber;
+    t->env = cx->env;
+    t->scopes = cx->scopes;
+    if (t->group == NULL) {
+        t->store = cx->store;
+        t->store_shared = (unsigned char)cx->store_shared;
+    }
+    else {
+        t->group->store = cx->store;
+        t->group->store_shared = cx->store_shared;
+    }
+    m->fiber = NULL;
+    cx->env = cx->store = cx->scopes = NULL;
+    leave_context(t->context);
+}
+
+static void
+load(DoeffMachine *m, DoeffTask *t)
+{
+    DoeffContext *cx = &m->cx;
+    m->fiber = t->fiber;
+    cx->env = t->env;
+    cx->scopes = t->scopes;
+    t->fiber = NULL;
+    t->env = t->scopes = NULL;
+    m->scope_base = t->scope_base;
+    if (t->group == NULL) {
+        cx->store = t->store;
+        cx->store_shared = t->store_shared;
+        t->store = NULL;
+    }
+    else {
+        cx->store = t->group->store;
+        cx->store_shared = t->group->store_shared;
+        t->group->store = NULL;
+    }
+    if (t->context != NULL && PyContext_Enter(t->context) < 0) {
+        PyErr_WriteUnraisable(t->context);
+    }
+}
+
+/* The state that lies in the machine belongs to nobody any more. */
+static void
+unload(DoeffMachine *m)
+{
+    DoeffFiber *fiber = m->fiber;
+    m->fiber = NULL;
+    m->scope_base = NULL;
+    fiber_free_chain(m->cx.st, fiber);
+    Py_CLEAR(m->cx.env);
+    Py_CLEAR(m->cx.store);
+    Py_CLEAR(m->cx.scopes);
+    m->cx.store_shared = 0;
+}
+
+/* ---- answers ---- */
+
+static void
+drop_answer(DoeffScheduler *s, DoeffTask *t)
+{
+    PyObject *answer = t->answer;
+    AnswerKind kind = t->answer_kind;
+    t->answer = NULL;
+    t->answer_kind = ANSWER_NONE;
+    if (kind == ANSWER_ROW) {
+        row_free(s, t);
+    }
+    else if (kind == ANSWER_PERMIT) {
+        semaphore_hand_on(s, answer);
+    }
+    Py_XDECREF(answer);
+}
+
+/* What the loaded task goes on with. */
+static DoeffStep
+take_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out)
+{
+    PyObject *answer = t->answer;
+    AnswerKind kind = t->answer_kind;
+    t->answer = NULL;
+    t->answer_kind = ANSWER_NONE;
+    switch (kind) {
+    case ANSWER_VALUE:
+        *out = answer;
+        return DOEFF_VALUE;
+    case ANSWER_PROGRAM:
+        t->started = 1;
+        *out = answer;
+        return DOEFF_PROGRAM;
+    case ANSWER_ERROR:
+        PyErr_SetRaisedException(answer);
+        return DOEFF_RAISE;
+    case ANSWER_OUTCOME: {
+        DoeffStep step = waitable_outcome((DoeffWaitable *)answer, out);
+        Py_DECREF(answer);
+        return step;
+    }
+    case ANSWER_ROW:
+        return row_answer(s, t, out);
+    default: /* ANSWER_PERMIT: it has it */
+        Py_XDECREF(answer);
+        *out = Py_NewRef(Py_None);
+        return DOEFF_VALUE;
+    }
+}
+
+void
+task_wake(DoeffScheduler *s, DoeffTask *t, AnswerKind kind, PyObject *what)
+{
+    t->waits = WAITS_NOT;
+    t->idle = 0;
+    t->answer_kind = (unsigned char)kind;
+    t->answer = what;
+    make_ready(s, t);
+}
+
+int
+task_throw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
+{
+    if (t == s->current) { /* raised as soon as its effect has been answered */
+        Py_XSETREF(t->answer, error);
+        t->answer_kind = ANSWER_ERROR;
+        s->machine->cx.attention = 1;
+        return 1;
+    }
+    if (t->waits == WAITS_NOT) {
+        drop_answer(s, t);
+        t->answer = error;
+        t->answer_kind = ANSWER_ERROR;
+        return 1;
+    }
+    if (!task_withdraw(s, t, error)) {
+        return 0;
+    }
+    task_wake(s, t, ANSWER_ERROR, error);
+    return 1;
+}
+
+/* ---- turns ---- */
+
+/* The yield that has just been answered is one of a handler's own generator, which is atomic. */
+static int
+in_handler_body(DoeffFiber *fiber)
+{
+    if (fiber->handling == NULL || fiber->len < 2) {
+        return 0;
+    }
+    const DoeffFrame *below = &fiber->frames[fiber->len - 2];
+    return below->kind == &handler_result_frame || below->kind == &replacement_frame;
+}
+
+int
+scheduler_turn_ends(DoeffMachine *m)
+{
+    DoeffScheduler *s = m->scheduler;
+    DoeffTask *t = s->current;
+    queue_apply(s->queue);
+    if (s->timers > 0 && s->clock == NULL) {
+        timer_fire(s);
+    }
+    if (t == NULL) { /* the wait handler is at work */
+        m->cx.attention |= s->nlevels > 1 || s->levels[0].first != NULL;
+        return 0;
+    }
+    m->cx.attention |= s->timers > 0 && s->clock == NULL;
+    if (DOEFF_UNLIKELY(t->answer_kind == ANSWER_ERROR)) {
+        PyErr_SetRaisedException(t->answer);
+        t->answer = NULL;
+        t->answer_kind = ANSWER_NONE;
+        m->cx.attention = 1;
+        return -1;
+    }
+    int at = 0;
+    while (at < s->nlevels && s->levels[at].first == NULL) {
+        at++;
+    }
+    if (at == s->nlevels) {
+        s->keep_turn = 0;
+        return 0;
+    }
+    m->cx.attention = 1;
+    if (in_handler_body(m->fiber)) {
+        if (m->cx.forwarder == NULL) {
+            s->keep_turn = 0;
+        }
+        return 0;
+    }
+    if (s->keep_turn) {
+        s->keep_turn = 0;
+        return 0;
+    }
+    if (s->levels[at].priority < t->wake_priority) {
+        m->cx.attention = s->timers > 0 && s->clock == NULL; /* whoever becomes ready sets it again */
+        return 0;
+    }
+    return !s->by_blocking;
+}
+
+void
+scheduler_requeue(DoeffMachine *m, AnswerKind kind, PyObject *what)
+{
+    DoeffScheduler *s = m->scheduler;
+    DoeffTask *t = s->current;
+    t->answer_kind = (unsigned char)kind;
+    t->answer = what;
+    count_ready(s, t, 1);
+    queue_up(s, t); /* of a group it stays the active member */
+}
+
+/* ---- idle: the wait handler's turn ---- */
+
+static int
+could_still_wake(DoeffScheduler *s)
+{
+    return s->timers > 0 || s->external > 0 || s->external_idle > 0;
+}
+
+/* An error that belongs to no task is raised where main is suspended. When main is over there is nobody left to
+ * take it: what is left of the run is discarded, and an interrupt is raised by the run function. */
+void
+scheduler_throw_at_main(DoeffScheduler *s, PyObject *error)
+{
+    if (!s->main_over) {
+        (void)task_throw(s, s->main, error);
+        return;
+    }
+    s->phase = RUN_ENDS;
+    if (s->interrupt == NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        s->interrupt = error;
+        return;
+    }
+    PyErr_SetRaisedException(error);
+    PyErr_WriteUnraisable((PyObject *)s->node);
+}
+
+static DoeffStep
+idle_value(DoeffContext *cx, DoeffFrame *Py_UNUSED(frame), PyObject *value, PyObject **Py_UNUSED(out))
+{
+    DoeffScheduler *s = scheduler_if_any(cx);
+    if (queue_apply_answer(s->queue, value) < 0) {
+        scheduler_throw_at_main(s, PyErr_GetRaisedException());
+    }
+    return DOEFF_BLOCK;
+}
+
+static DoeffStep
+idle_error(DoeffContext *cx, DoeffFrame *Py_UNUSED(frame), PyObject *error, PyObject **Py_UNUSED(out))
+{
+    trace_park(MACHINE_OF(cx), error);
+    scheduler_throw_at_main(scheduler_if_any(cx), Py_NewRef(error));
+    return DOEFF_BLOCK;
+}
+
+static const DoeffFrameKind idle_frame = {
+    .name = "WaitForExternalCompletion",
+    .on_value = idle_value,
+    .on_error = idle_error,
+};
+
+static PyObject *
+main_store(DoeffScheduler *s)
+{
+    if (s->main_over) {
+        return s->main_store;
+    }
+    return s->main->group == NULL ? s->main->store : s->main->group->store;
+}
+
+static DoeffStep
+go_idle(DoeffMachine *m, PyObject **out)
+{
+    DoeffScheduler *s = m->scheduler;
+    EngineState *st = m->cx.st;
+    HandlerNode *outside = s->node->parent;
+    RecordInfo *kind = st->rec.WaitForExternal;
+    NodeEntry *entry = node_resolve(st, outside, kind->type);
+    if (entry != NULL && entry->node == NULL) { /* no wait handler: block in place, if somebody does that */
+        entry = node_resolve(st, outside, st->rec.BlockForExternal->type);
+        kind = entry != NULL && entry->node != NULL ? st->rec.BlockForExternal : kind;
+    }
+    PyObject *effect = entry == NULL ? NULL : record_new1(kind, Py_NewRef((PyObject *)s->queue));
+    DoeffFiber *fiber = effect == NULL ? NULL : fiber_new(st, NULL, outside, (HandlerNode *)st->root_node);
+    if (fiber == NULL || fiber_push(fiber, &idle_frame, NULL, NULL) < 0) {
+        Py_XDECREF(effect);
+        if (fiber != NULL) {
+            fiber_free(st, fiber);
+        }
+        scheduler_throw_at_main(s, PyErr_GetRaisedException());
+        return DOEFF_BLOCK;
+    }
+    m->fiber = fiber;
+    m->cx.env = Py_NewRef(s->main_over ? s->main_env : s->main->env);
+    m->cx.store = Py_NewRef(main_store(s));
+    m->cx.store_shared = 0;
+    *out = effect;
+    return DOEFF_PROGRAM;
+}
+
+/* ---- the end of a run ---- */
+
+/* EN-2: whatever is left is cancelled, in order of creation. */
+static void
+begin_closing(DoeffScheduler *s)
+{
+    s->phase = RUN_CLOSES;
+    s->close_at = queue_clock_ns() + queue_seconds_to_ns(s->close_timeout);
+    for (DoeffTask *t = s->oldest; t != NULL;) {
+        if (t->swept) {
+            t = t->newer;
+            continue;
+        }
+        DoeffTask *before = (DoeffTask *)Py_XNewRef((PyObject *)t->older);
+        Py_INCREF(t);
+        t->swept = 1;
+        if (!t->daemon && !t->w.claimed) {
+            report_swept(s, t);
+        }
+        t->w.claimed = 1;
+        if (task_cancel(s, t) < 0) {
+            PyErr_Clear(); /* no memory for the error: it is discarded at the end */
+        }
+        DoeffTask *next = t->newer;
+        if (t->w.state != WAITABLE_OPEN) { /* it had not started, and is off the list */
+            next = before == NULL || before->w.state != WAITABLE_OPEN ? s->oldest : before->newer;
+        }
+        Py_DECREF(t);
+        Py_XDECREF((PyObject *)before);
+        t = next;
+    }
+}
+
+static void
+discard_rest(DoeffScheduler *s)
+{
+    while (s->newest != NULL) {
+        task_discard(s, s->newest);
+    }
+}
+
+/* What is left to do now that no task is ready; 0: nothing, the run is over. */
+static int
+out_of_work(DoeffScheduler *s)
+{
+    if (s->phase == RUN_GOES_ON) {
+        if (could_still_wake(s)) {
+            return 1;
+        }
+        scheduler_throw_at_main(s, report_deadlock(s));
+        return 2;
+    }
+    if (s->live == 0) {
+        return 0;
+    }
+    return could_still_wake(s) && (s->phase != RUN_CLOSES || queue_clock_ns() < s->close_at);
+}
+
+/* The run is over: the machine gets back what main left. */
+static DoeffStep
+finish(DoeffMachine *m, PyObject **out, int *failed)
+{
+    DoeffScheduler *s = m->scheduler;
+    s->phase = RUN_ENDS;
+    discard_rest(s);
+    report_end(s);
+    s->finished = 1;
+    m->cx.env = s->main_env;
+    m->cx.store = s->main_store;
+    m->cx.store_shared = 0;
+    m->trace = s->main_trace;
+    s->main_env = s->main_store = s->main_trace = NULL;
+    m->fiber = s->main->fiber;
+    s->main->fiber = NULL;
+    *out = s->main_outcome;
+    *failed = s->main_failed;
+    s->main_outcome = NULL;
+    if (s->interrupt != NULL) {
+        Py_SETREF(*out, s->interrupt);
+        s->interrupt = NULL;
+        *failed = 1;
+    }
+    return DOEFF_OUTSIDE;
+}
+
+static void
+main_ended(DoeffMachine *m, PyObject *value, PyObject *error)
+{
+    DoeffScheduler *s = m->scheduler;
+    DoeffTask *t = s->main;
+    DoeffContext *cx = &m->cx;
+    s->main_over = 1;
+    s->main_failed = error != NULL;
+    s->main_outcome = error != NULL ? error : value;
+    s->main_env = cx->env;
+    s->main_store = cx->store;
+    s->main_trace = m->trace;
+    m->trace = NULL;
+    t->fiber = m->fiber;
+    m->fiber = NULL;
+    if (t->group != NULL) { /* what other members still do shows in their copy */
+        t->group->store = Py_NewRef(cx->store);
+        t->group->store_shared = 1;
+        t->group->active = NULL;
+        group_leave(s, t);
+    }
+    cx->env = cx->store = NULL;
+    Py_CLEAR(cx->scopes);
+    cx->store_shared = 0;
+    s->phase = RUN_DRAINS;
+    if (error != NULL) {
+        begin_closing(s);
+    }
+}
+
+/* ---- who goes on ---- */
+
+DoeffStep
+scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
+{
+    DoeffScheduler *s = m->scheduler;
+    DoeffTask *old = s->current;
+    if (old == NULL) {
+        unload(m); /* the wait handler's fiber */
+    }
+    for (;;) {
+        queue_apply(s->queue);
+        if (s->timers > 0 && s->clock == NULL) {
+            timer_fire(s);
+        }
+        if (DOEFF_UNLIKELY(s->phase != RUN_GOES_ON)) {
+            if (s->phase == RUN_DRAINS && s->ready_regular == 0 && !(s->unfinished_wait && s->live > s->daemons)) {
+                begin_closing(s);
+            }
+            if (s->phase == RUN_ENDS || (s->phase == RUN_CLOSES && queue_clock_ns() >= s->close_at)) {
+                return finish(m, out, failed);
+            }
+        }
+        if (old != NULL && old->waits != WAITS_NOT) { /* it blocks */
+            save(m, old);
+            if (old->group != NULL) {
+                group_next(s, old->group);
+            }
+            s->current = old = NULL;
+        }
+        DoeffTask *t = choose(s);
+        if (t != NULL) {
+            if (t != old) {
+                if (old != NULL) {
+                    save(m, old);
+                }
+                load(m, t);
+                s->current = t;
+                if (DOEFF_UNLIKELY(s->clock != NULL) && clock_sync_in(m) < 0) {
+                    drop_answer(s, t);
+                    return DOEFF_RAISE;
+                }
+            }
+            m->cx.attention = 1;
+            return take_answer(s, t, out);
+        }
+        if (old != NULL) {
+            save(m, old);
+            s->current = old = NULL;
+        }
+        int more = s->clock != NULL && s->timers > 0 && s->external == 0 ? 2 : out_of_work(s);
+        if (more == 0) {
+            return finish(m, out, failed);
+        }
+        if (more == 1) {
+            DoeffStep step = go_idle(m, out);
+            if (step != DOEFF_BLOCK) {
+                return step;
+            }
+        }
+        else if (s->clock != NULL && s->timers > 0 && s->external == 0 && timer_jump(s) < 0) {
+            scheduler_throw_at_main(s, PyErr_GetRaisedException());
+        }
+    }
+}
+
+void
+scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error)
+{
+    DoeffScheduler *s = m->scheduler;
+    DoeffTask *t = s->current;
+    Py_CLEAR(t->answer);
+    t->answer_kind = ANSWER_NONE;
+    if (DOEFF_UNLIKELY(t->main)) {
+        main_ended(m, value, error);
+        s->current = NULL;
+        return;
+    }
+    WaitableState state = error == NULL ? WAITABLE_VALUE : WAITABLE_ERROR;
+    if (error != NULL) {
+        task_note_spawn(m, t, error);
+        Py_INCREF(error);
+        trace_park(m, error);
+        Py_DECREF(error);
+        if (t->cancelled && PyErr_GivenExceptionMatches(error, m->cx.st->TaskCancelledError)) {
+            state = WAITABLE_CANCELLED;
+        }
+    }
+    else if (t->cancelled) { /* it swallowed the cancellation: its value comes too late */
+        Py_SETREF(value, Py_NewRef(t->cancel));
+        state = WAITABLE_CANCELLED;
+    }
+    save(m, t);
+    s->current = NULL;
+    task_end(s, t, state, error != NULL ? error : value);
+}
+
+void
+task_unready(DoeffScheduler *s, DoeffTask *t)
+{
+    if (t->answer_kind != ANSWER_NONE) {
+        unready(s, t);
+        drop_answer(s, t);
+    }
+}
+
+void
+group_leave(DoeffScheduler *s, DoeffTask *t)
+{
+    DoeffGroup *group = t->group;
+    t->group = NULL;
+    if (group->active == t) {
+        group_next(s, group);
+    }
+    if (--group->members == 0) {
+        Py_XDECREF(group->store);
+        PyMem_Free(group);
+    }
+}
+
+/* ---- the object ---- */
+
+DoeffScheduler *
+scheduler_of(DoeffContext *cx)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    EngineState *st = cx->st;
+    DoeffScheduler *s = m->scheduler;
+    if (DOEFF_LIKELY(s != NULL)) {
+        if (s->current == NULL) {
+            PyErr_SetString(PyExc_RuntimeError, "a wait handler runs while no task does: it cannot perform effects "
+                                                "of tasks");
+            return NULL;
+        }
+        return s;
+    }
+    s = PyMem_Calloc(1, sizeof(DoeffScheduler));
+    if (s == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    s->run = ++st->runs_ever;
+    s->machine = m;
+    s->close_timeout = m->close_timeout;
+    s->unfinished_wait = m->unfinished_wait;
+    s->caplevels = 2;
+    s->levels = PyMem_New(ReadyLevel, 2);
+    s->main = task_alloc(st, s);
+    s->queue = queue_new(st, s);
+    s->schedule = Py_XNewRef(m->schedule);
+    if (s->levels == NULL || s->main == NULL || s->queue == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_NoMemory();
+        }
+        goto error;
+    }
+    s->levels[0] = (ReadyLevel){.priority = PRIORITY_NORMAL};
+    s->nlevels = 1;
+    s->main->main = s->main->started = 1;
+    s->current = s->main;
+    s->node = (HandlerNode *)Py_NewRef((PyObject *)m->at);
+    m->scheduler = s;
+    m->cx.attention = 1;
+    if (clock_was_put(cx) < 0) {
+        m->scheduler = NULL;
+        goto error;
+    }
+    return s;
+error:
+    Py_XDECREF((PyObject *)s->node);
+    Py_XDECREF((PyObject *)s->main);
+    Py_XDECREF((PyObject *)s->queue);
+    Py_XDECREF(s->schedule);
+    Py_XDECREF(s->clock);
+    PyMem_Free(s->levels);
+    PyMem_Free(s);
+    return NULL;
+}
+
+/* Whatever is left of the run goes at once. */
+void
+scheduler_free(DoeffMachine *m)
+{
+    DoeffScheduler *s = m->scheduler;
+    m->scheduler = NULL;
+    s->phase = RUN_ENDS;
+    if (!s->finished) { /* dropped in the middle of its run */
+        if (s->current != NULL && m->fiber != NULL) {
+            save(m, s->current);
+            s->current = NULL;
+        }
+        unload(m);
+    }
+    discard_rest(s);
+    DoeffTask *t = s->main;
+    task_unready(s, t);
+    if (t->waits != WAITS_NOT) {
+        (void)task_withdraw(s, t, NULL);
+    }
+    task_release(s, t);
+    Py_DECREF(t);
+    report_end(s);
+    queue_close(s->queue);
+    Py_DECREF((PyObject *)s->queue);
+    Py_XDECREF((PyObject *)s->node);
+    Py_XDECREF(s->clock);
+    Py_XDECREF(s->schedule);
+    Py_XDECREF(s->interrupt);
+    Py_XDECREF(s->main_outcome);
+    Py_XDECREF(s->main_env);
+    Py_XDECREF(s->main_store);
+    Py_XDECREF(s->main_trace);
+    PyMem_Free(s->levels);
+    PyMem_Free(s->heap);
+    PyMem_Free(s);
+}
+
+int
+scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
+{
+    Py_VISIT(s->node);
+    Py_VISIT(s->queue);
+    Py_VISIT(s->clock);
+    Py_VISIT(s->schedule);
+    Py_VISIT(s->interrupt);
+    Py_VISIT(s->main_outcome);
+    Py_VISIT(s->main_env);
+    Py_VISIT(s->main_store);
+    Py_VISIT(s->main_trace);
+    int failed = task_traverse_live(s->main, visit, arg);
+    for (DoeffTask *t = s->oldest; t != NULL && !failed; t = t->newer) {
+        failed = task_traverse_live(t, visit, arg);
+    }
+    return failed;
+}

@@ -1,0 +1,355 @@
+#include "scheduler.h"
+
+#include "../effects/effects.h"
+
+/* timer: Delay and WaitUntil, the heap of deadlines, and the clock of the run.
+ *
+ * Deadlines are ns on the clock of the run: the monotonic clock (the event loop's under async_run), or, from the
+ * moment on that a store holds __current_time__, ns since that happened. The controlled clock stands still while tasks
+ * run and jumps to the next deadline when nothing else can go on; the store of the running task holds it. */
+
+#define FOREVER 9000000000000000000LL
+
+long long
+timer_now(DoeffScheduler *s)
+{
+    if (s->clock != NULL) {
+        return s->clock_ns;
+    }
+    if (s->machine->loop_time != NULL) {
+        PyObject *now = PyObject_CallNoArgs(s->machine->loop_time);
+        double seconds = now == NULL ? -1.0 : PyFloat_AsDouble(now);
+        Py_XDECREF(now);
+        if (seconds == -1.0 && PyErr_Occurred()) {
+            PyErr_WriteUnraisable(s->machine->loop_time);
+            return queue_clock_ns();
+        }
+        return queue_seconds_to_ns(seconds);
+    }
+    return queue_clock_ns();
+}
+
+/* ---- the heap ---- */
+
+static inline void
+put_at(DoeffScheduler *s, Py_ssize_t at, Timer timer)
+{
+    s->heap[at] = timer;
+    if (timer.task != NULL) {
+        timer.task->timer = at;
+    }
+    else {
+        nursery_timer_moved(timer.scope, at);
+    }
+}
+
+static inline int
+before(const Timer *a, const Timer *b)
+{
+    return a->when < b->when || (a->when == b->when && a->seq < b->seq);
+}
+
+static void
+sift_up(DoeffScheduler *s, Py_ssize_t at, Timer timer)
+{
+    while (at > 0) {
+        Py_ssize_t up = (at - 1) / 2;
+        if (!before(&timer, &s->heap[up])) {
+            break;
+        }
+        put_at(s, at, s->heap[up]);
+        at = up;
+    }
+    put_at(s, at, timer);
+}
+
+static void
+sift_down(DoeffScheduler *s, Py_ssize_t at, Timer timer)
+{
+    for (;;) {
+        Py_ssize_t down = at * 2 + 1;
+        if (down >= s->timers) {
+            break;
+        }
+        if (down + 1 < s->timers && before(&s->heap[down + 1], &s->heap[down])) {
+            down++;
+        }
+        if (!before(&s->heap[down], &timer)) {
+            break;
+        }
+        put_at(s, at, s->heap[down]);
+        at = down;
+    }
+    put_at(s, at, timer);
+}
+
+int
+timer_add(DoeffScheduler *s, long long when, DoeffTask *t, struct DoeffNursery *scope)
+{
+    if (s->timers == s->captimers) {
+        Py_ssize_t cap = s->captimers == 0 ? 16 : s->captimers * 2;
+        Timer *grown = PyMem_Realloc(s->heap, sizeof(Timer) * (size_t)cap);
+        if (grown == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        s->heap = grown;
+        s->captimers = cap;
+    }
+    s->timers++;
+    sift_up(s, s->timers - 1, (Timer){when, s->timer_seq++, t, scope});
+    s->machine->cx.attention = 1;
+    return 0;
+}
+
+void
+timer_remove(DoeffScheduler *s, Py_ssize_t at)
+{
+    Timer last = s->heap[--s->timers];
+    if (at == s->timers) {
+        return;
+    }
+    if (at > 0 && before(&last, &s->heap[(at - 1) / 2])) {
+        sift_up(s, at, last);
+    }
+    else {
+        sift_down(s, at, last);
+    }
+}
+
+/* ---- the clocks ---- */
+
+/* Calls doeff._clock.name(a, b); ns, or -1 with an error. */
+static long long
+ask_clock(const char *name, PyObject *a, PyObject *b)
+{
+    PyObject *module = PyImport_ImportModule("doeff._clock");
+    PyObject *ns = module == NULL ? NULL : PyObject_CallMethod(module, name, "OO", a, b);
+    Py_XDECREF(module);
+    long long result = ns == NULL ? -1 : PyLong_AsLongLong(ns);
+    Py_XDECREF(ns);
+    return result;
+}
+
+int
+clock_was_put(DoeffContext *cx)
+{
+    DoeffScheduler *s = scheduler_if_any(cx);
+    PyObject *value = PyDict_GetItemWithError(cx->store, cx->st->str_current_time);
+    if (value == NULL || value == Py_None || value == s->clock) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    Py_INCREF(value);
+    long long ns = ask_clock("difference", value, s->clock == NULL ? value : s->clock);
+    if (ns == -1 && PyErr_Occurred()) {
+        Py_DECREF(value);
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) { /* no time that could move: GetTime still answers it */
+            PyErr_Clear();
+            return 0;
+        }
+        return -1;
+    }
+    if (s->clock == NULL) {
+        long long now = timer_now(s);
+        for (Py_ssize_t i = 0; i < s->timers; i++) {
+            s->heap[i].when -= now;
+        }
+        s->clock_ns = 0;
+    }
+    else {
+        s->clock_ns += ns;
+    }
+    Py_XSETREF(s->clock, value);
+    timer_fire(s);
+    return 0;
+}
+
+int
+clock_sync_in(DoeffMachine *m)
+{
+    DoeffScheduler *s = m->scheduler;
+    PyObject *key = m->cx.st->str_current_time;
+    PyObject *known = PyDict_GetItemWithError(m->cx.store, key);
+    if (known == s->clock) {
+        return 0;
+    }
+    PyObject *store = PyErr_Occurred() ? NULL : context_store(&m->cx);
+    return store == NULL ? -1 : PyDict_SetItem(store, key, s->clock);
+}
+
+int
+timer_jump(DoeffScheduler *s)
+{
+    long long ns = s->heap[0].when - s->clock_ns;
+    if (ns > 0) {
+        PyObject *module = PyImport_ImportModule("doeff._clock");
+        PyObject *later = module == NULL ? NULL : PyObject_CallMethod(module, "later", "OL", s->clock, ns);
+        Py_XDECREF(module);
+        if (later == NULL) {
+            return -1;
+        }
+        Py_SETREF(s->clock, later);
+        s->clock_ns += ns;
+    }
+    timer_fire(s);
+    return 0;
+}
+
+/* A task waits for a time of the wall clock: 1 if that has come. Else it is armed again. */
+static int
+target_reached(DoeffScheduler *s, DoeffTask *t)
+{
+    if (t->answer == NULL || s->clock != NULL) {
+        return 1;
+    }
+    long long ns = ask_clock("until", t->answer, Py_None);
+    if (ns == -1 && PyErr_Occurred()) {
+        PyErr_WriteUnraisable(t->answer);
+        return 1;
+    }
+    if (ns <= 0) {
+        return 1;
+    }
+    sift_down(s, 0, (Timer){timer_now(s) + ns, s->heap[0].seq, t, NULL});
+    return 0;
+}
+
+void
+timer_fire(DoeffScheduler *s)
+{
+    long long now = timer_now(s);
+    while (s->timers > 0 && s->heap[0].when <= now) {
+        Timer *timer = &s->heap[0];
+        DoeffTask *t = timer->task;
+        if (t == NULL) {
+            struct DoeffNursery *scope = timer->scope;
+            timer_remove(s, 0);
+            nursery_timer(s, scope);
+        }
+        else if (target_reached(s, t)) {
+            timer_remove(s, 0);
+            Py_CLEAR(t->answer);
+            task_wake(s, t, ANSWER_VALUE, Py_NewRef(Py_None));
+        }
+    }
+}
+
+/* The current task sleeps for ns; target (borrowed or NULL) is a time of the wall clock. */
+static DoeffStep
+sleep_for(DoeffScheduler *s, long long ns, PyObject *target, PyObject **out)
+{
+    DoeffTask *t = s->current;
+    if (ns <= 0) {
+        s->machine->loop_turn = 1;
+        *out = Py_NewRef(Py_None);
+        return DOEFF_VALUE;
+    }
+    long long now = timer_now(s);
+    if (timer_add(s, now > FOREVER - ns ? FOREVER : now + ns, t, NULL) < 0) {
+        return DOEFF_RAISE;
+    }
+    t->answer = Py_XNewRef(target);
+    t->waits = WAITS_TIME;
+    return DOEFF_BLOCK;
+}
+
+/* ---- Delay ---- */
+
+static int
+delay_init(RecordInfo *Py_UNUSED(info), PyObject **f)
+{
+    double seconds = PyFloat_AsDouble(f[0]);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            return 0;
+        }
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "seconds must be a number, got %s", type_name(f[0]));
+        }
+        return -1;
+    }
+    if (!(seconds >= 0) || seconds > 1e300) {
+        PyErr_Format(PyExc_ValueError, "seconds must be finite and at least 0, got %R", f[0]);
+        return -1;
+    }
+    return 0;
+}
+
+static DoeffStep
+delay_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    DoeffScheduler *s = scheduler_of(cx);
+    if (s == NULL) {
+        return DOEFF_RAISE;
+    }
+    double seconds = PyFloat_AsDouble(RECORD_FIELD(effect, 0));
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return DOEFF_RAISE;
+        }
+        PyErr_Clear();
+        seconds = 1e300;
+    }
+    if (s->clock != NULL && clock_was_put(cx) < 0) {
+        return DOEFF_RAISE;
+    }
+    long long ns = queue_seconds_to_ns(seconds);
+    return sleep_for(s, ns == 0 && seconds > 0 ? 1 : ns, NULL, out);
+}
+
+static const RecordSpec delay_spec = {
+    .name = "doeff.effects.time.DelayEffect",
+    .doc = "DelayEffect(seconds)\n--\n\nSleep.",
+    .fields = {"seconds"}, .required = 1, .effect = 1, .subclassable = 1, .init = delay_init,
+};
+
+static PyMethodDef delay_def = {
+    "Delay", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
+    PyDoc_STR("Delay(seconds)\n--\n\nLet this task sleep; others go on.\n\nseconds: a number; ValueError if it is negative or not "
+              "finite, TypeError if it is none. Gives None. On a\ncontrolled clock (__current_time__ in the store) no time passes.\n\n"
+              ">>> yield Delay(0.5)\n\nContract: concurrency, part 3.")};
+
+/* ---- WaitUntil ---- */
+
+static int
+wait_until_init(RecordInfo *Py_UNUSED(info), PyObject **f)
+{
+    long long ns = ask_clock("until", f[0], Py_None);
+    return ns == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static DoeffStep
+wait_until_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    DoeffScheduler *s = scheduler_of(cx);
+    PyObject *target = RECORD_FIELD(effect, 0);
+    if (s == NULL || (s->clock != NULL && clock_was_put(cx) < 0)) {
+        return DOEFF_RAISE;
+    }
+    long long ns = s->clock == NULL ? ask_clock("until", target, Py_None) : ask_clock("difference", target, s->clock);
+    if (ns == -1 && PyErr_Occurred()) {
+        return DOEFF_RAISE;
+    }
+    return sleep_for(s, ns, target, out);
+}
+
+static const RecordSpec wait_until_spec = {
+    .name = "doeff.effects.time.WaitUntilEffect",
+    .doc = "WaitUntilEffect(target_time)\n--\n\nSleep until a time of day.",
+    .fields = {"target_time"}, .required = 1, .effect = 1, .subclassable = 1, .init = wait_until_init,
+};
+
+static PyMethodDef wait_until_def = {
+    "WaitUntil", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
+    PyDoc_STR("WaitUntil(target_time)\n--\n\nLet this task sleep until the clock has reached target_time.\n\ntarget_time: a datetime, "
+              "naive (local) or aware; TypeError for anything else. One in the past only ends\nthe turn. Gives None.\n\n"
+              ">>> yield WaitUntil(datetime(2030, 1, 1))\n\nContract: concurrency, part 3.")};
+
+int
+timer_room_init(PyObject *module, EngineState *st, NativeHandler *handler)
+{
+    st->rec.Delay = effect_define(module, st, handler, &(EffectDef){&delay_spec, &delay_def, delay_perform});
+    st->rec.WaitUntil = effect_define(module, st, handler, &(EffectDef){&wait_until_spec, &wait_until_def, wait_until_perform});
+    return st->rec.Delay == NULL || st->rec.WaitUntil == NULL ? -1 : 0;
+}

@@ -1,0 +1,823 @@
+#include "scheduler.h"
+
+#include "../effects/effects.h"
+
+/* wait: what can be waited for, and Wait, Gather and Race. */
+
+/* ---- handles: what `_handle` gives, equal for one and the same thing ---- */
+
+typedef struct Handle {
+    PyObject_HEAD
+    PyObject *of; /* a Task or Future; strong */
+} Handle;
+
+PyObject *
+handle_of(EngineState *st, PyObject *op)
+{
+    Handle *handle = PyObject_GC_New(Handle, st->Handle_Type);
+    if (handle != NULL) {
+        handle->of = Py_NewRef(op);
+        PyObject_GC_Track(handle);
+    }
+    return (PyObject *)handle;
+}
+
+static int
+handle_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((Handle *)op)->of);
+    return 0;
+}
+
+static int
+handle_tp_clear(PyObject *op)
+{
+    Py_CLEAR(((Handle *)op)->of);
+    return 0;
+}
+
+static void
+handle_dealloc(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)handle_tp_clear(op);
+    tp->tp_free(op);
+    Py_DECREF(tp);
+}
+
+static Py_hash_t
+identity_hash(PyObject *op)
+{
+    Py_hash_t hash = (Py_hash_t)((size_t)op >> 4);
+    return hash == -1 ? -2 : hash;
+}
+
+static Py_hash_t
+handle_hash(PyObject *op)
+{
+    return identity_hash(((Handle *)op)->of);
+}
+
+static PyObject *
+handle_compare(PyObject *a, PyObject *b, int op)
+{
+    if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != Py_TYPE(b)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    return PyBool_FromLong((((Handle *)a)->of == ((Handle *)b)->of) == (op == Py_EQ));
+}
+
+static PyObject *
+handle_repr(PyObject *op)
+{
+    return PyUnicode_FromFormat("<handle of %R>", ((Handle *)op)->of);
+}
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, handle_traverse},
+    {Py_tp_clear, handle_tp_clear},
+    {Py_tp_hash, handle_hash},
+    {Py_tp_richcompare, handle_compare},
+    {Py_tp_repr, handle_repr},
+    {0, NULL},
+};
+
+static PyType_Spec handle_spec = {
+    .name = "doeff._engine.Handle",
+    .basicsize = sizeof(Handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = handle_slots,
+};
+
+/* ---- waitables ---- */
+
+DoeffWaitable *
+waitable_of(EngineState *st, PyObject *op)
+{
+    for (int depth = 0; depth < 8; depth++) { /* a _handle may lead to another one */
+        if (Py_IS_TYPE(op, st->Task_Type) || Py_IS_TYPE(op, st->Future_Type)) {
+            return (DoeffWaitable *)op;
+        }
+        if (Py_IS_TYPE(op, st->ExternalPromise_Type)) {
+            return external_future(op);
+        }
+        if (Py_IS_TYPE(op, st->Handle_Type)) {
+            return (DoeffWaitable *)((Handle *)op)->of;
+        }
+        if (Py_IS_TYPE(op, st->Promise_Type)) {
+            PyErr_SetString(PyExc_TypeError, "a Promise cannot be waited for: wait for its .future");
+            return NULL;
+        }
+        PyObject *handle;
+        if (PyObject_GetOptionalAttr(op, st->str_handle, &handle) <= 0) {
+            break;
+        }
+        Py_DECREF(handle); /* op keeps it, or it is one of ours that its thing keeps */
+        if (Py_REFCNT(handle) < 1 || handle == op) {
+            break;
+        }
+        op = handle;
+    }
+    if (!PyErr_Occurred()) {
+        const char *hint = Py_IS_TYPE(op, st->rec.Spawn->type)          ? " (yield the Spawn, that gives the Task)"
+                           : PyType_IsSubtype(Py_TYPE(op), st->Program_Type) ? " (a program: Spawn it first)"
+                                                                             : "";
+        PyErr_Format(PyExc_TypeError, "only tasks, futures and external promises can be waited for, got %s%s",
+                     type_name(op), hint);
+    }
+    return NULL;
+}
+
+int
+waitable_traverse(DoeffWaitable *w, visitproc visit, void *arg)
+{
+    Py_VISIT(w->outcome);
+    Py_VISIT(w->traceback);
+    return 0;
+}
+
+void
+waitable_clear(DoeffWaitable *w)
+{
+    Py_CLEAR(w->outcome);
+    Py_CLEAR(w->traceback);
+}
+
+DoeffStep
+waitable_outcome(DoeffWaitable *w, PyObject **out)
+{
+    if (w->state == WAITABLE_VALUE) {
+        *out = Py_NewRef(w->outcome);
+        return DOEFF_VALUE;
+    }
+    if (PyExceptionInstance_Check(w->outcome)) {
+        (void)PyException_SetTraceback(w->outcome, w->traceback == NULL ? Py_None : w->traceback);
+        PyErr_SetRaisedException(Py_NewRef(w->outcome));
+    }
+    else { /* the class alone: there was no memory for an object */
+        PyErr_SetNone(w->outcome);
+    }
+    return DOEFF_RAISE;
+}
+
+static void
+hold(DoeffScheduler *s, Waiter *waiter, int by)
+{
+    if (waiter->holding == 1) {
+        s->external += by;
+    }
+    else if (waiter->holding == 2) {
+        s->external_idle += by;
+    }
+}
+
+void
+waiter_link(DoeffScheduler *s, Waiter *waiter, DoeffWaitable *w, DoeffTask *task, int index)
+{
+    waiter->on = (DoeffWaitable *)Py_NewRef((PyObject *)w);
+    waiter->task = task;
+    waiter->index = index;
+    waiter->next = NULL;
+    waiter->prev = w->last;
+    waiter->linked = 1;
+    *(w->last == NULL ? &w->first : &w->last->next) = waiter;
+    w->last = waiter;
+    w->claimed = 1;
+    waiter->holding = !w->external ? 0 : task->idle ? 2 : 1;
+    hold(s, waiter, 1);
+}
+
+static void
+take_off(DoeffScheduler *s, Waiter *waiter)
+{
+    DoeffWaitable *w = waiter->on;
+    *(waiter->prev == NULL ? &w->first : &waiter->prev->next) = waiter->next;
+    *(waiter->next == NULL ? &w->last : &waiter->next->prev) = waiter->prev;
+    waiter->linked = 0;
+    hold(s, waiter, -1);
+}
+
+void
+waiter_unlink(DoeffScheduler *s, Waiter *waiter)
+{
+    DoeffWaitable *w = waiter->on;
+    if (w == NULL) {
+        return;
+    }
+    if (waiter->linked) {
+        take_off(s, waiter);
+    }
+    waiter->on = NULL;
+    Py_DECREF((PyObject *)w);
+}
+
+void
+waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObject *outcome)
+{
+    w->state = (unsigned char)state;
+    w->outcome = outcome;
+    if (state != WAITABLE_VALUE && PyExceptionInstance_Check(outcome)) {
+        w->traceback = PyException_GetTraceback(outcome);
+    }
+    while (w->first != NULL) {
+        Waiter *waiter = w->first;
+        DoeffTask *t = waiter->task;
+        take_off(s, waiter);
+        if (waiter->index >= 0) {
+            row_settled(s, waiter);
+            continue;
+        }
+        DoeffWaitable *on = waiter->on; /* becomes the answer's reference */
+        waiter->on = NULL;
+        if (DOEFF_UNLIKELY(t->answer != NULL)) { /* cancelled meanwhile: it waited for the end only */
+            PyObject *error = t->answer;
+            Py_DECREF((PyObject *)on);
+            task_wake(s, t, ANSWER_ERROR, error);
+        }
+        else {
+            task_wake(s, t, ANSWER_OUTCOME, (PyObject *)on);
+        }
+    }
+}
+
+static DoeffStep
+waits_for_itself(EngineState *st)
+{
+    PyErr_SetString(st->SchedulerDeadlockError, "Deadlock: a task cannot wait for itself");
+    return DOEFF_RAISE;
+}
+
+DoeffStep
+waitable_wait(DoeffContext *cx, DoeffWaitable *w, PyObject **out)
+{
+    DoeffScheduler *s = scheduler_if_any(cx);
+    if (w->state != WAITABLE_OPEN) {
+        if (Py_IS_TYPE((PyObject *)w, cx->st->Task_Type)) {
+            task_claim((DoeffTask *)w);
+        }
+        return waitable_outcome(w, out);
+    }
+    if ((DoeffTask *)w == s->current) {
+        return waits_for_itself(cx->st);
+    }
+    s->current->waits = WAITS_ONE;
+    waiter_link(s, &s->current->one, w, s->current, -1);
+    return DOEFF_BLOCK;
+}
+
+/* ---- the effect Wait ---- */
+
+static int
+wait_init(RecordInfo *info, PyObject **f)
+{
+    EngineState *st = info->st;
+    return waitable_of(st, f[0]) == NULL || priority_of(f[1], 0) == PRIORITY_INVALID ? -1 : 0;
+}
+
+static void
+wake_at(DoeffTask *t, PyObject *priority)
+{
+    if (DOEFF_UNLIKELY(priority != Py_None)) {
+        t->wake_priority = priority_of(priority, t->priority);
+        t->idle = t->wake_priority == PRIORITY_IDLE;
+    }
+}
+
+static DoeffStep
+wait_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    DoeffScheduler *s = scheduler_of(cx);
+    DoeffWaitable *w = s == NULL ? NULL : waitable_of(cx->st, RECORD_FIELD(effect, 0));
+    if (w == NULL || !of_this_run(s, w)) {
+        return DOEFF_RAISE;
+    }
+    if (w->state == WAITABLE_OPEN) {
+        wake_at(s->current, RECORD_FIELD(effect, 1));
+    }
+    return waitable_wait(cx, w, out);
+}
+
+static const RecordSpec wait_spec = {
+    .name = "doeff.effects.wait.WaitEffect",
+    .doc = "WaitEffect(future, priority=None)\n--\n\nWait for a task or future.",
+    .fields = {"future", "priority"}, .keywords = {"waitable", "priority"}, .required = 1, .compared = 1, .effect = 1,
+    .subclassable = 1, .init = wait_init,
+};
+
+static PyMethodDef wait_def = {
+    "Wait", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
+    PyDoc_STR("Wait(waitable, priority=None)\n--\n\nWait for a task, a future or an external promise.\n\nTypeError for anything "
+              "else, ValueError for one of another run. Gives its value, or raises its\nfailure: the same exception for each who "
+              "waits; TaskCancelledError if it was cancelled.\npriority: that of this one wake-up.\n\n"
+              ">>> page = yield Wait(task)\n\nContract: concurrency, part 1.4.")};
+
+/* ---- rows: Gather and Race ---- */
+
+static Waiting *
+row_new(RowKind kind, PyObject *effect, Py_ssize_t n)
+{
+    Waiting *row = PyMem_Calloc(1, sizeof(Waiting) + sizeof(Waiter) * (size_t)n);
+    if (row == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    row->kind = kind;
+    row->count = (int)n;
+    row->winner = -1;
+    row->effect = Py_NewRef(effect);
+    return row;
+}
+
+static void
+row_unlink(DoeffScheduler *s, Waiting *row)
+{
+    for (int i = 0; i < row->count; i++) {
+        waiter_unlink(s, &row->waiter[i]);
+    }
+    row->left = 0;
+}
+
+void
+row_free(DoeffScheduler *s, DoeffTask *t)
+{
+    Waiting *row = t->row;
+    t->row = NULL;
+    row_unlink(s, row);
+    Py_DECREF(row->effect);
+    Py_XDECREF(row->error);
+    PyMem_Free(row);
+}
+
+static void
+row_wake(DoeffScheduler *s, DoeffTask *t)
+{
+    task_wake(s, t, ANSWER_ROW, NULL);
+}
+
+/* A Gather fails with error (stolen; NULL: nobody is left to be told): what it owns is cancelled and
+ * unwound, only then is its task woken. 1 if that is so already. */
+static int
+gather_close(DoeffScheduler *s, Waiting *row, PyObject *error)
+{
+    Py_XSETREF(row->error, error);
+    if (row->closing) {
+        return 0;
+    }
+    row->closing = 1;
+    for (int i = 0; i < row->count; i++) {
+        Waiter *waiter = &row->waiter[i];
+        if (!waiter->linked) {
+            continue;
+        }
+        if (!waiter->owned || error == NULL) {
+            take_off(s, waiter);
+            row->left--;
+            continue;
+        }
+        if (task_cancel(s, (DoeffTask *)waiter->on) < 0) {
+            PyErr_Clear();
+            task_discard(s, (DoeffTask *)waiter->on);
+        }
+    }
+    row->closing = 2;
+    return row->left == 0;
+}
+
+void
+row_settled(DoeffScheduler *s, Waiter *waiter)
+{
+    DoeffTask *t = waiter->task;
+    Waiting *row = t->row;
+    DoeffWaitable *w = waiter->on;
+    row->left--;
+    if (row->kind == ROW_RACE) {
+        row->winner = waiter->index;
+        for (int i = 0; i < row->count; i++) {
+            if (row->waiter[i].linked) {
+                take_off(s, &row->waiter[i]);
+            }
+        }
+        row_wake(s, t);
+        return;
+    }
+    if (row->error != NULL) {
+        if (row->left == 0 && row->closing == 2) {
+            row_wake(s, t);
+        }
+        return;
+    }
+    if (w->state != WAITABLE_VALUE) {
+        row->winner = waiter->index;
+        if (!gather_close(s, row, Py_NewRef(w->outcome))) {
+            return;
+        }
+        row_wake(s, t);
+        return;
+    }
+    if (row->left == 0) {
+        row_wake(s, t);
+    }
+}
+
+int
+row_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
+{
+    Waiting *row = t->row;
+    if (row->kind == ROW_GATHER && error != NULL) {
+        row->winner = -1;
+        if (!gather_close(s, row, Py_NewRef(error))) {
+            Py_DECREF(error);
+            return 0;
+        }
+    }
+    if (row->kind == ROW_GATHER && error == NULL) {
+        (void)gather_close(s, row, NULL);
+        for (int i = 0; i < row->count; i++) {
+            DoeffTask *member = (DoeffTask *)row->waiter[i].on;
+            if (row->waiter[i].owned && member->w.state == WAITABLE_OPEN) {
+                task_discard(s, member);
+            }
+        }
+    }
+    for (int i = 0; i < row->count; i++) { /* an external promise that nobody waits for any more */
+        Waiter *waiter = &row->waiter[i];
+        DoeffWaitable *w = waiter->on;
+        if (waiter->linked) {
+            take_off(s, waiter);
+        }
+        if (w != NULL && w->external && w->state == WAITABLE_OPEN && w->first == NULL && error != NULL) {
+            external_abandoned(s, w);
+        }
+    }
+    row_free(s, t);
+    return 1;
+}
+
+static DoeffStep
+race_result(DoeffScheduler *s, PyObject *effect, int winner, PyObject *value, PyObject **out)
+{
+    PyObject *items = RECORD_FIELD(effect, 0);
+    Py_ssize_t n = PyTuple_GET_SIZE(items);
+    PyObject *rest = PyTuple_New(n - 1);
+    if (rest == NULL) {
+        return DOEFF_RAISE;
+    }
+    for (Py_ssize_t i = 0, at = 0; i < n; i++) {
+        if (i != winner) {
+            PyTuple_SET_ITEM(rest, at++, Py_NewRef(PyTuple_GET_ITEM(items, i)));
+        }
+    }
+    PyObject *f[3] = {Py_NewRef(PyTuple_GET_ITEM(items, winner)), Py_NewRef(value), rest};
+    *out = record_new(s->machine->cx.st->rec.RaceResult, f);
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+}
+
+DoeffStep
+row_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out)
+{
+    Waiting *row = t->row;
+    DoeffStep step;
+    if (row->error != NULL && row->winner < 0) {
+        PyErr_SetRaisedException(Py_NewRef(row->error));
+        step = DOEFF_RAISE;
+    }
+    else if (row->winner >= 0) {
+        step = waitable_outcome(row->waiter[row->winner].on, out);
+        if (step == DOEFF_VALUE) { /* of a race */
+            PyObject *value = *out;
+            step = race_result(s, row->effect, row->winner, value, out);
+            Py_DECREF(value);
+        }
+    }
+    else {
+        PyObject *list = PyList_New(row->count);
+        for (int i = 0; list != NULL && i < row->count; i++) {
+            PyList_SET_ITEM(list, i, Py_NewRef(row->waiter[i].on->outcome));
+        }
+        *out = list;
+        step = list == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+    }
+    row_free(s, t);
+    return step;
+}
+
+static void
+claim(EngineState *st, DoeffWaitable *w)
+{
+    if (Py_IS_TYPE((PyObject *)w, st->Task_Type)) {
+        task_claim((DoeffTask *)w);
+    }
+}
+
+/* ---- Gather ---- */
+
+/* Programs become members, and Spawn effects are spawned. */
+static int
+is_handle(EngineState *st, PyObject *item)
+{
+    return !PyType_IsSubtype(Py_TYPE(item), st->Program_Type);
+}
+
+static int
+gather_init(RecordInfo *info, PyObject **f)
+{
+    EngineState *st = info->st;
+    if (!PyTuple_Check(f[0])) {
+        PyObject *items = PySequence_Tuple(f[0]);
+        if (items == NULL) {
+            return -1;
+        }
+        Py_SETREF(f[0], items);
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f[0]); i++) {
+        PyObject *item = PyTuple_GET_ITEM(f[0], i);
+        if (is_handle(st, item) && waitable_of(st, item) == NULL) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+                PyErr_Format(PyExc_TypeError, "items[%zd] of Gather must be a program, a task or a future, got %s%s", i,
+                             type_name(item), Py_IS_TYPE(item, st->Kleisli_Type) ? " (call the @do function)"
+                             : Py_IS_TYPE(item, st->Promise_Type)                ? " (wait for its .future)"
+                                                                                 : "");
+            }
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static DoeffStep
+gather_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    EngineState *st = cx->st;
+    PyObject *items = RECORD_FIELD(effect, 0);
+    Py_ssize_t n = PyTuple_GET_SIZE(items);
+    if (n == 0) {
+        *out = PyList_New(0);
+        return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+    }
+    DoeffScheduler *s = scheduler_of(cx);
+    Waiting *row = s == NULL ? NULL : row_new(ROW_GATHER, effect, n);
+    if (row == NULL) {
+        return DOEFF_RAISE;
+    }
+    DoeffTask *t = s->current;
+    t->row = row;
+    int failed = -1;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        if (is_handle(st, item)) {
+            DoeffWaitable *w = waitable_of(st, item);
+            if (w == NULL || !of_this_run(s, w)) {
+                goto error;
+            }
+            if ((DoeffTask *)w == t) {
+                (void)waits_for_itself(st);
+                goto error;
+            }
+            claim(st, w);
+            if (failed < 0 && w->state != WAITABLE_OPEN && w->state != WAITABLE_VALUE) {
+                failed = (int)i;
+            }
+        }
+    }
+    if (failed >= 0) {
+        DoeffStep step = waitable_outcome(waitable_of(st, PyTuple_GET_ITEM(items, failed)), out);
+        row_free(s, t);
+        return step;
+    }
+    HandlerNode *node;
+    PyObject *env;
+    task_origin(cx, &node, &env);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        DoeffWaitable *w;
+        if (is_handle(st, item)) {
+            w = waitable_of(st, item);
+        }
+        else if (RECORD_IS(item, st->rec.Spawn)) {
+            w = (DoeffWaitable *)task_spawn(cx, item);
+        }
+        else {
+            w = (DoeffWaitable *)task_new(cx, Py_NewRef(item), node, env, 1, t->priority);
+            row->waiter[i].owned = w != NULL;
+        }
+        if (w == NULL) {
+            PyObject *error = PyErr_GetRaisedException();
+            t->waits = WAITS_ROW;
+            if (row_withdraw(s, t, Py_NewRef(error))) { /* members have not started: they are dropped at once */
+                Py_DECREF(error);
+            }
+            else {
+                row_free(s, t);
+            }
+            t->waits = WAITS_NOT;
+            PyErr_SetRaisedException(error);
+            return DOEFF_RAISE;
+        }
+        if (w->state == WAITABLE_OPEN) {
+            waiter_link(s, &row->waiter[i], w, t, (int)i);
+            row->left++;
+        }
+        else {
+            row->waiter[i].on = (DoeffWaitable *)Py_NewRef((PyObject *)w);
+        }
+    }
+    if (row->left == 0) {
+        return row_answer(s, t, out);
+    }
+    t->waits = WAITS_ROW;
+    return DOEFF_BLOCK;
+error:
+    row_free(s, t);
+    return DOEFF_RAISE;
+}
+
+/* Gather(*items) */
+static PyObject *
+gather_construct(PyObject *info, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
+        PyErr_Format(PyExc_TypeError, "%s() takes no keyword arguments", ((RecordInfo *)info)->constructor);
+        return NULL;
+    }
+    PyObject *items = PyTuple_New(nargs);
+    if (items == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        PyTuple_SET_ITEM(items, i, Py_NewRef(args[i]));
+    }
+    PyObject *effect = record_construct(info, &items, 1, NULL);
+    Py_DECREF(items);
+    return effect;
+}
+
+static PyObject *
+row_items(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(RECORD_FIELD(op, 0));
+}
+
+static PyGetSetDef gather_getset[] = {
+    {"futures", row_items, NULL, PyDoc_STR("The same as items."), NULL},
+    {NULL},
+};
+
+static PyType_Slot gather_slots[] = {{Py_tp_getset, gather_getset}, {0, NULL}};
+
+static const RecordSpec gather_spec = {
+    .name = "doeff.effects.gather.GatherEffect",
+    .doc = "GatherEffect(items)\n--\n\nRun or wait for several things at once.",
+    .fields = {"items"}, .required = 1, .effect = 1, .subclassable = 1, .init = gather_init, .slots = gather_slots,
+};
+
+static PyMethodDef gather_def = {
+    "Gather", (PyCFunction)(void (*)(void))gather_construct, DOEFF_CONSTRUCTOR_FLAGS,
+    PyDoc_STR("Gather(*items)\n--\n\nRun programs and wait for tasks and futures, all at once.\n\nitems: programs (members: they "
+              "share this task's store), Spawn effects, tasks, futures; TypeError\nnames the index of anything else. Gives the list "
+              "of values in argument order. The first failure is\nraised as soon as the members have been cancelled and unwound; "
+              "tasks go on.\n\n>>> pages = yield Gather(fetch(a), fetch(b), task)\n\nContract: concurrency, part 1.5.")};
+
+/* ---- Race ---- */
+
+static int
+race_init(RecordInfo *info, PyObject **f)
+{
+    EngineState *st = info->st;
+    if (!PyTuple_Check(f[0])) {
+        PyObject *items = PySequence_Tuple(f[0]);
+        if (items == NULL) {
+            return -1;
+        }
+        Py_SETREF(f[0], items);
+    }
+    if (PyTuple_GET_SIZE(f[0]) == 0) {
+        PyErr_SetString(PyExc_ValueError, "Race needs at least one task or future");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f[0]); i++) {
+        if (waitable_of(st, PyTuple_GET_ITEM(f[0], i)) == NULL) {
+            return -1;
+        }
+    }
+    return priority_of(f[1], 0) == PRIORITY_INVALID ? -1 : 0;
+}
+
+static DoeffStep
+race_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    EngineState *st = cx->st;
+    PyObject *items = RECORD_FIELD(effect, 0);
+    Py_ssize_t n = PyTuple_GET_SIZE(items);
+    DoeffScheduler *s = scheduler_of(cx);
+    if (s == NULL) {
+        return DOEFF_RAISE;
+    }
+    DoeffTask *t = s->current;
+    int winner = -1, others = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        DoeffWaitable *w = waitable_of(st, PyTuple_GET_ITEM(items, i));
+        if (w == NULL || !of_this_run(s, w)) {
+            return DOEFF_RAISE;
+        }
+        claim(st, w);
+        others += (DoeffTask *)w != t;
+        if (winner < 0 && w->state != WAITABLE_OPEN) {
+            winner = (int)i;
+        }
+    }
+    if (winner >= 0) {
+        PyObject *value;
+        DoeffStep step = waitable_outcome(waitable_of(st, PyTuple_GET_ITEM(items, winner)), &value);
+        if (step == DOEFF_VALUE) {
+            step = race_result(s, effect, winner, value, out);
+            Py_DECREF(value);
+        }
+        return step;
+    }
+    if (others == 0) {
+        return waits_for_itself(st);
+    }
+    Waiting *row = row_new(ROW_RACE, effect, n);
+    if (row == NULL) {
+        return DOEFF_RAISE;
+    }
+    t->row = row;
+    wake_at(t, RECORD_FIELD(effect, 1));
+    for (Py_ssize_t i = 0; i < n; i++) {
+        waiter_link(s, &row->waiter[i], waitable_of(st, PyTuple_GET_ITEM(items, i)), t, (int)i);
+        row->left++;
+    }
+    t->waits = WAITS_ROW;
+    return DOEFF_BLOCK;
+}
+
+/* Race(*waitables, priority=None) */
+static PyObject *
+race_construct(PyObject *info, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *priority = Py_None;
+    for (Py_ssize_t i = 0; kwnames != NULL && i < PyTuple_GET_SIZE(kwnames); i++) {
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "priority") != 0) {
+            PyErr_Format(PyExc_TypeError, "Race() got an unexpected keyword argument '%U'", PyTuple_GET_ITEM(kwnames, i));
+            return NULL;
+        }
+        priority = args[nargs + i];
+    }
+    PyObject *f[2] = {PyTuple_New(nargs), priority};
+    if (f[0] == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        PyTuple_SET_ITEM(f[0], i, Py_NewRef(args[i]));
+    }
+    PyObject *effect = PyObject_Vectorcall((PyObject *)((RecordInfo *)info)->type, f, 2, NULL);
+    Py_DECREF(f[0]);
+    return effect;
+}
+
+static const RecordSpec race_spec = {
+    .name = "doeff.effects.race.RaceEffect",
+    .doc = "RaceEffect(futures, priority=None)\n--\n\nWait for the first of several.",
+    .fields = {"futures", "priority"}, .required = 1, .compared = 1, .effect = 1, .subclassable = 1, .init = race_init,
+};
+
+static PyMethodDef race_def = {
+    "Race", (PyCFunction)(void (*)(void))race_construct, DOEFF_CONSTRUCTOR_FLAGS,
+    PyDoc_STR("Race(*waitables, priority=None)\n--\n\nWait for the first of several tasks and futures to end.\n\nTypeError for "
+              "programs (spawn them first) and other things, ValueError for none. Gives\nRaceResult(first, value, rest), or raises "
+              "the failure of the first. The others run on.\n\n>>> first, value, rest = yield Race(a, b)\n\n"
+              "Contract: concurrency, part 1.6.")};
+
+static PyObject *
+race_result_iter(PyObject *op)
+{
+    PyObject *tuple = PyTuple_Pack(3, RECORD_FIELD(op, 0), RECORD_FIELD(op, 1), RECORD_FIELD(op, 2));
+    PyObject *iterator = tuple == NULL ? NULL : PyObject_GetIter(tuple);
+    Py_XDECREF(tuple);
+    return iterator;
+}
+
+static PyType_Slot race_result_slots[] = {{Py_tp_iter, race_result_iter}, {0, NULL}};
+
+static const RecordSpec race_result_spec = {
+    .name = "doeff.effects.race.RaceResult",
+    .doc = "RaceResult(first, value, rest)\n--\n\nWho won a Race, its value, and the others in argument order.",
+    .fields = {"first", "value", "rest"}, .required = 3, .slots = race_result_slots,
+};
+
+int
+wait_room_init(PyObject *module, EngineState *st, NativeHandler *handler)
+{
+    st->Handle_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &handle_spec, NULL);
+    if (st->Handle_Type == NULL) {
+        return -1;
+    }
+    st->rec.Wait = effect_define(module, st, handler, &(EffectDef){&wait_spec, &wait_def, wait_perform});
+    st->rec.Gather = effect_define(module, st, handler, &(EffectDef){&gather_spec, &gather_def, gather_perform});
+    st->rec.Race = effect_define(module, st, handler, &(EffectDef){&race_spec, &race_def, race_perform});
+    st->rec.RaceResult = record_type_new(module, st, &race_result_spec);
+    return st->rec.Wait == NULL || st->rec.Gather == NULL || st->rec.Race == NULL || st->rec.RaceResult == NULL ? -1 : 0;
+}
