@@ -70,6 +70,7 @@ typedef enum {
     DOEFF_PASS,       /* effect: not mine, the next handler outward; frame: as if I were not there */
     DOEFF_OUTSIDE,    /* effects only: *out (effect or program) is performed in its place, outside this handler */
     DOEFF_BLOCK,      /* the task waits: what it has been hung on wakes it with an answer */
+    DOEFF_ESCAPE,     /* *out is an action for who drives the run, which gives the answer */
 } DoeffStep;
 
 typedef DoeffStep (*DoeffEffectFn)(DoeffContext *cx, PyObject *effect, PyObject **out);

@@ -140,7 +140,13 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
     int nested = st->nesting.depth; /* in a __del__: what dies in the run is counted from here */
     st->nesting.depth -= nested;
     st->runs++;
-    RunEnd end = machine_run(m, program, &out);
+    RunEnd end = machine_run(m, DOEFF_PROGRAM, Py_NewRef(program), &out);
+    while (end == RUN_ESCAPED) {
+        Py_DECREF(out);
+        PyErr_SetString(PyExc_TypeError, "PythonAsyncSyntaxEscape needs an event loop: use async_run, or sync_await_handler "
+                                         "in place of python_async_syntax_escape_handler (sync_handlers_preset has it)");
+        end = machine_run(m, DOEFF_RAISE, NULL, &out);
+    }
     st->runs--;
     st->nesting.depth += nested;
     kleisli_empty_nursery(st);

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from doeff._engine import DirectState
+from doeff._engine import DirectState, PythonAsyncSyntaxEscape
 
-__all__ = ["DirectState"]
+__all__ = ["DirectState", "PythonAsyncSyntaxEscape"]

@@ -493,15 +493,25 @@ checked(const DoeffFrame *frame, DoeffStep step, PyObject *answer)
 }
 
 RunEnd
-machine_run(DoeffMachine *m, PyObject *program, PyObject **out)
+machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out)
 {
     EngineState *st = m->cx.st;
-    PyObject *value = NULL;   /* control: a value on its way down */
+    PyObject *value = what;   /* control: a value on its way down */
     PyObject *error = NULL;   /* control: an error on its way down */
-    PyObject *yielded = Py_NewRef(program); /* control: something to perform */
+    PyObject *yielded = what; /* control: something to perform */
     DoeffHandlerContext *forwarder = NULL;
     HandlerNode *node = m->fiber->node;
-    goto perform;
+    if (m->scheduler != NULL) {
+        scheduler_go_on(m);
+    }
+    if (how == DOEFF_RAISE) {
+        error = trace_begin(m, NULL);
+        goto fail;
+    }
+    if (how == DOEFF_PROGRAM) {
+        goto perform;
+    }
+    goto deliver;
 
 deliver: /* value goes to the top frame */
     {
@@ -638,6 +648,13 @@ perform:
         case DOEFF_BLOCK:
             Py_CLEAR(yielded);
             goto next_task;
+        case DOEFF_ESCAPE:
+            Py_CLEAR(yielded);
+            *out = answer;
+            if (m->scheduler != NULL) {
+                scheduler_pause(m);
+            }
+            return RUN_ESCAPED;
         default:
             goto perform_failed;
         }

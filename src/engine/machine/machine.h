@@ -144,13 +144,14 @@ struct DoeffMachine {
 
 #define MACHINE_OF(context) ((DoeffMachine *)((char *)(context) - offsetof(DoeffMachine, cx)))
 
-typedef enum { RUN_RAISED = -1, RUN_DONE = 0, RUN_FAILED } RunEnd;
+typedef enum { RUN_DONE = 0, RUN_FAILED, RUN_ESCAPED } RunEnd;
 
 /* A machine ready to run program under chain; takes env and store (stolen). */
 DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, PyObject *env, PyObject *store);
-/* Runs program (any object) to the end: RUN_DONE and its value, or RUN_FAILED and the
- * exception that left it. *out is strong. */
-RunEnd machine_run(DoeffMachine *m, PyObject *program, PyObject **out);
+/* Goes on with what (stolen: a value; NULL with DOEFF_RAISE, for the exception that is set; any object to be
+ * performed as a program) until the run ends or an effect escapes: RUN_DONE and its value, RUN_FAILED and the
+ * exception that left it, RUN_ESCAPED and the action, whose answer the run goes on with. *out is strong. */
+RunEnd machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out);
 /* The native handler whose effect function is at work (borrowed). */
 static inline NativeHandler *
 machine_handler_at_work(DoeffMachine *m)

@@ -23,6 +23,13 @@ with_handler_start(DoeffContext *cx, PyObject *effect, PyObject **out)
 }
 
 static DoeffStep
+escape_start(DoeffContext *Py_UNUSED(cx), PyObject *effect, PyObject **out)
+{
+    *out = Py_NewRef(RECORD_FIELD(effect, 0));
+    return DOEFF_ESCAPE;
+}
+
+static DoeffStep
 object_start(DoeffContext *cx, PyObject *program, PyObject **out)
 {
     PyObject *method;
@@ -73,6 +80,9 @@ machine_program_fn(EngineState *st, PyTypeObject *type)
     }
     if (type == st->rec.WithHandler->type) {
         return with_handler_start;
+    }
+    if (type == st->rec.Escape->type) {
+        return escape_start;
     }
     if (type == st->GeneratorProgram_Type) {
         return generator_program_start;
@@ -367,6 +377,24 @@ static const RecordSpec pure_spec = {
     .subclassable = 0,
 };
 
+static int
+escape_init(RecordInfo *Py_UNUSED(info), PyObject **f)
+{
+    if (!PyCallable_Check(f[0])) {
+        PyErr_Format(PyExc_TypeError, "action must be callable, got %s", Py_TYPE(f[0])->tp_name);
+        return -1;
+    }
+    return 0;
+}
+
+static const RecordSpec escape_spec = {
+    .name = "doeff.cesk.result.PythonAsyncSyntaxEscape",
+    .doc = "PythonAsyncSyntaxEscape(action)\n--\n\nHave action() called, and awaited if it gives a coroutine, by who drives the "
+           "run in an event loop; what that\ngives is the answer.\n\naction: a callable without arguments; TypeError for anything "
+           "else. Contract: concurrency, AR-2 and AR-11 to AR-13.",
+    .fields = {"action"}, .required = 1, .effect = 1, .init = escape_init,
+};
+
 static const RecordSpec with_handler_spec = {
     .name = "doeff.cesk.handler_frame.WithHandler",
     .doc = "WithHandler(handler, program)\n--\n\nRuns program with handler in force around it and gives its value.",
@@ -415,7 +443,8 @@ program_room_init(PyObject *module, EngineState *st)
     }
     st->rec.Pure = record_type_new(module, st, &pure_spec);
     st->rec.WithHandler = record_type_new(module, st, &with_handler_spec);
-    if (st->rec.Pure == NULL || st->rec.WithHandler == NULL) {
+    st->rec.Escape = record_type_new(module, st, &escape_spec);
+    if (st->rec.Escape == NULL || st->rec.Pure == NULL || st->rec.WithHandler == NULL) {
         return -1;
     }
     return record_add_constructor(module, st->rec.Pure, &pure_def);

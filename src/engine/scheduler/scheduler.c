@@ -199,6 +199,36 @@ save(DoeffMachine *m, DoeffTask *t)
 }
 
 static void
+enter_context(PyObject *context)
+{
+    if (context != NULL && PyContext_Enter(context) < 0) {
+        PyErr_WriteUnraisable(context);
+    }
+}
+
+PyObject *
+scheduler_context(DoeffMachine *m)
+{
+    return m->scheduler == NULL || m->scheduler->current == NULL ? NULL : m->scheduler->current->context;
+}
+
+void
+scheduler_pause(DoeffMachine *m)
+{
+    leave_context(scheduler_context(m));
+}
+
+void
+scheduler_go_on(DoeffMachine *m)
+{
+    PyObject *pending = PyErr_GetRaisedException();
+    enter_context(scheduler_context(m));
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+}
+
+static void
 load(DoeffMachine *m, DoeffTask *t)
 {
     DoeffContext *cx = &m->cx;
@@ -218,9 +248,7 @@ load(DoeffMachine *m, DoeffTask *t)
         cx->store_shared = t->group->store_shared;
         t->group->store = NULL;
     }
-    if (t->context != NULL && PyContext_Enter(t->context) < 0) {
-        PyErr_WriteUnraisable(t->context);
-    }
+    enter_context(t->context);
 }
 
 /* The state that lies in the machine belongs to nobody any more. */

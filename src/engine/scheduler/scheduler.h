@@ -204,6 +204,11 @@ void scheduler_requeue(DoeffMachine *m, AnswerKind kind, PyObject *what);
 DoeffStep scheduler_next(DoeffMachine *m, PyObject **out, int *failed);
 /* The current task's last frame is gone: it ended with value, or with error (stolen, the other one NULL). */
 void scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error);
+/* The run stops in the middle, at an escape, and goes on: the running task's contextvars.Context is left and entered. */
+void scheduler_pause(DoeffMachine *m);
+void scheduler_go_on(DoeffMachine *m);
+/* The contextvars.Context of the running task (borrowed); NULL: the caller's own. */
+PyObject *scheduler_context(DoeffMachine *m);
 /* Frees everything at once, generators closed. */
 void scheduler_free(DoeffMachine *m);
 int scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg);
