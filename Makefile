@@ -4,6 +4,7 @@
 #   make test              build with warnings shown, run the tests on the installed package
 #   make test-312          the same with another Python (also: make test PYTHON=python3.12)
 #   make leaks oom asan    the same bodies and tests under a debug interpreter, failing allocations, sanitizers
+#   make example           examples/native_handler, built and tested in an environment of its own
 #   make bench             table of costs as ratios to plain Python; bench-instructions counts instructions
 #   make lint format docs clean
 #
@@ -77,7 +78,7 @@ $(DEV_TOOLS): $(TEST_TOOLS) pyproject.toml
 	@touch $@
 
 # ---- what people type --------------------------------------------------------------------------
-.PHONY: help demo test install install-test leaks run-leaks oom asan run-asan bench bench-instructions lint format docs clean
+.PHONY: help demo example run-example test install install-test leaks run-leaks oom asan run-asan bench bench-instructions lint format docs clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -123,7 +124,24 @@ run-asan: install-test
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(VENV)/bin/python -P -m pytest tests --capture=sys --sanitized $(SHORT_OPTION) $(ARGS)
 
-bench: $(INSTALLED)
+example:
+	@$(MAKE) run-example VENV=$(VENV)-example
+
+EXAMPLE_FILES := $(shell find examples/native_handler -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name '*.toml' -o -name 'meson.build')
+EXAMPLE_INSTALLED = $(VENV)/.example-installed
+
+$(EXAMPLE_INSTALLED): $(INSTALLED) $(EXAMPLE_FILES)
+	@echo "== build and install examples/native_handler into $(VENV)"
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(PIP_INSTALL) --no-build-isolation --no-deps --force-reinstall \
+	  -Cbuild-dir=$(CURDIR)/build/$(notdir $(VENV))-native-handler ./examples/native_handler
+	@touch $@
+
+run-example: $(EXAMPLE_INSTALLED)
+	$(PIP_INSTALL) 'pytest>=8'
+	@echo "== its tests"
+	cd examples/native_handler && $(CURDIR)/$(VENV)/bin/python -P -m pytest -q
+
+bench: $(INSTALLED) $(EXAMPLE_INSTALLED)
 	@echo "== costs as ratios to plain Python"
 	$(VENV)/bin/python benchmarks/run.py $(ARGS)
 

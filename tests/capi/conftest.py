@@ -1,0 +1,81 @@
+"""Builds stranger.c with setuptools, as the author of an extension would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+SETUP = """
+from setuptools import Extension, setup
+
+import doeff
+
+
+def extension(name, *macros):
+    return Extension(
+        name,
+        ["stranger.c"],
+        include_dirs=[doeff.get_include()],
+        define_macros=[("STRANGER", name), *macros],
+    )
+
+
+setup(
+    name="stranger",
+    ext_modules=[extension("stranger"), extension("past", ("DOEFF_ABI", "999"))],
+)
+"""
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Path:
+    """The folder with the modules stranger and past (which has another ABI number)."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("stranger")
+    shutil.copy(Path(__file__).with_name("stranger.c"), folder)
+    (folder / "setup.py").write_text(SETUP)
+    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    if (
+        "LD_PRELOAD" in os.environ
+    ):  # the engine that setup.py imports needs its sanitizers
+        env["LD_PRELOAD"] = os.environ["LD_PRELOAD"]
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning:" not in done.stderr, done.stderr
+    return folder
+
+
+def load(folder: Path, name: str):
+    (path,) = folder.glob(f"{name}.*{sys.implementation.cache_tag[-3:]}*")
+    loader = ExtensionFileLoader(name, str(path))
+    spec = spec_from_file_location(name, path, loader=loader)
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def stranger(built):
+    module = load(built, "stranger")
+    sys.modules["stranger"] = module
+    return module
+
+
+@pytest.fixture
+def load_past(built):
+    return lambda: load(built, "past")
