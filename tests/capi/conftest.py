@@ -12,17 +12,23 @@ from pathlib import Path
 
 import pytest
 
+import doeff
+
+INSTALLED = "-packages" in Path(doeff.__file__).parents[1].name
+
 SETUP = """
+import sys
+
 from setuptools import Extension, setup
 
-import doeff
+INCLUDE = sys.argv.pop()
 
 
 def extension(name, *macros):
     return Extension(
         name,
         ["stranger.c"],
-        include_dirs=[doeff.get_include()],
+        include_dirs=[INCLUDE],
         define_macros=[("STRANGER", name), *macros],
     )
 
@@ -34,6 +40,12 @@ setup(
 """
 
 
+def include() -> str:
+    if INSTALLED:
+        return doeff.get_include()
+    return str(Path(__file__).parents[2] / "include")  # a bare copy has no header
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory) -> Path:
     """The folder with the modules stranger and past (which has another ABI number)."""
@@ -42,13 +54,8 @@ def built(tmp_path_factory) -> Path:
     shutil.copy(Path(__file__).with_name("stranger.c"), folder)
     (folder / "setup.py").write_text(SETUP)
     env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    if (
-        "LD_PRELOAD" in os.environ
-    ):  # the engine that setup.py imports needs its sanitizers
-        env["LD_PRELOAD"] = os.environ["LD_PRELOAD"]
     done = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace", include()],
         cwd=folder,
         env=env,
         capture_output=True,
