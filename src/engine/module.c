@@ -14,6 +14,7 @@
 #include "values/boundedlog.h"
 #include "values/frozendict.h"
 #include "values/result.h"
+#include "v1/v1.h"
 
 static int
 intern_strings(EngineState *st)
@@ -45,6 +46,7 @@ intern_strings(EngineState *st)
         {&st->str_trace, "__doeff_trace__"},
         {&st->str_handle, "_handle"},
         {&st->str_gi_frame, "gi_frame"},
+        {&st->str_generator, "generator"},
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
         *strings[i].slot = PyUnicode_InternFromString(strings[i].text);
@@ -63,6 +65,8 @@ drain(EngineState *st)
     freelist_drain(&st->free_ctx);
     freelist_drain(&st->free_machines);
     freelist_drain(&st->free_results);
+    freelist_drain(&st->free_task_states);
+    freelist_drain(&st->free_kontinuations);
     for (int i = 0; i < 4; i++) {
         freelist_drain(&st->free_calls[i]);
     }
@@ -146,6 +150,7 @@ engine_exec(PyObject *module)
         kleisli_room_init,   node_room_init,       machine_room_init,      handler_room_init,
         delegate_room_init,  cesk_room_init,       kontinuation_room_init, trace_room_init,
         result_room_init,    presets_room_init,    run_room_init,        capi_room_init,
+        v1_room_init,
     };
     if (intern_strings(st) < 0) {
         return -1;

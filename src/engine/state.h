@@ -70,6 +70,12 @@
     X(PyTypeObject, ExternalPromise_Type)                            \
     X(PyTypeObject, Queue_Type)                                      \
     X(PyTypeObject, Semaphore_Type)                                  \
+    /* v1 */                                                         \
+    X(PyTypeObject, FrameResult_Type)                                \
+    X(PyTypeObject, Request_Type)                                    \
+    X(PyTypeObject, Driven_Type)                                     \
+    X(PyTypeObject, TaskState_Type)                                  \
+    X(PyTypeObject, DefaultEntry_Type)                               \
     X(PyObject, root_node) /* the end of every chain */              \
     X(PyObject, cached_chain) /* HandlerNode of the last list of handlers */ \
     X(PyObject, sync_preset)                                         \
@@ -92,7 +98,8 @@
     X(PyObject, str_origin)                                          \
     X(PyObject, str_trace)                                           \
     X(PyObject, str_handle)                                          \
-    X(PyObject, str_gi_frame)
+    X(PyObject, str_gi_frame)                                        \
+    X(PyObject, str_generator)
 
 #define ENGINE_RECORDS(X)                                            \
     X(Ok) X(Err) X(Some) X(ListenResult)                             \
@@ -106,7 +113,10 @@
     X(CreatePromise) X(CompletePromise) X(FailPromise)               \
     X(CreateExternalPromise) X(WaitForExternal) X(BlockForExternal)  \
     X(CreateSemaphore) X(AcquireSemaphore) X(ReleaseSemaphore)       \
-    X(Delay) X(WaitUntil)
+    X(Delay) X(WaitUntil)                                           \
+    X(ContinueValue) X(ContinueProgram) X(ContinueError) X(ContinueGenerator) \
+    X(PerformIO) X(AwaitExternal) X(CreateTask) X(CreateFuture)      \
+    X(ResolveFuture) X(CreateSpawn) X(PerformEffect)
 
 #define ENGINE_STATE_FIELD(T, name) T *name;
 #define ENGINE_RECORD_FIELD(name) RecordInfo *name;
@@ -126,6 +136,8 @@ typedef struct EngineState {
     DoeffFreeList free_calls[4]; /* by number of arguments */
     DoeffFreeList free_machines;
     DoeffFreeList free_results;
+    DoeffFreeList free_task_states;
+    DoeffFreeList free_kontinuations;
     PyObject *nursery[NURSERY_SIZE]; /* borrowed: young calls that the collector does not know yet */
     unsigned nursery_next;
     DoeffNesting nesting;

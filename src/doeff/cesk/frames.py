@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from doeff._engine import Kontinuation
+from doeff._engine import (
+    ContinueError,
+    ContinueGenerator,
+    ContinueProgram,
+    ContinueValue,
+    FrameResult,
+    Kontinuation,
+)
 from doeff._frames import (
     AskLazyFrame,
     GatherFrame,
@@ -22,7 +29,12 @@ from doeff._frames import LocalFrame as LocalRestoreFrame
 
 __all__ = [
     "AskLazyFrame",
+    "ContinueError",
+    "ContinueGenerator",
+    "ContinueProgram",
+    "ContinueValue",
     "Frame",
+    "FrameResult",
     "GatherFrame",
     "GraphCaptureFrame",
     "HandlerFrame",

@@ -1,5 +1,6 @@
 #include "cesk.h"
 
+#include "../v1/v1.h"
 #include "../values/frozendict.h"
 #include "kontinuation.h"
 
@@ -109,12 +110,25 @@ cesk_continue(DoeffContext *cx, PyObject *frame, PyObject *state, PyObject **out
 {
     EngineState *st = cx->st;
     KontinuationTarget target;
-    if (!Py_IS_TYPE(state, st->rec.CESKState->type)) {
-        PyErr_Format(PyExc_TypeError, "frame %s must return a CESKState, got %s", Py_TYPE(frame)->tp_name,
-                     Py_TYPE(state)->tp_name);
-        return DOEFF_RAISE;
+    FrameOutcome o = {.step = DOEFF_PASS};
+    if (Py_IS_TYPE(state, st->rec.CESKState->type)) {
+        o.env = RECORD_FIELD(state, 1);
+        o.store = RECORD_FIELD(state, 2);
+        o.k = RECORD_FIELD(state, 3);
     }
-    if (kontinuation_target(st, RECORD_FIELD(state, 3), &target) < 0) {
+    else {
+        int read = frame_result_read(st, state, &o);
+        if (read == 0) {
+            PyErr_Format(PyExc_TypeError, "frame %s must return a CESKState or a FrameResult, got %s",
+                         Py_TYPE(frame)->tp_name, Py_TYPE(state)->tp_name);
+        }
+        if (read <= 0) {
+            return DOEFF_RAISE;
+        }
+    }
+    if (kontinuation_target(st, o.k, &target) < 0) {
+        Py_XDECREF(o.out);
+        Py_XDECREF(o.error);
         return DOEFF_RAISE;
     }
     DoeffStep step = DOEFF_RAISE;
@@ -124,11 +138,22 @@ cesk_continue(DoeffContext *cx, PyObject *frame, PyObject *state, PyObject **out
                         "front of it, or with the empty one");
         goto done;
     }
-    if (cesk_adopt_store(cx, RECORD_FIELD(state, 2)) < 0 || cesk_adopt_env(cx, RECORD_FIELD(state, 1)) < 0
+    if (cesk_adopt_store(cx, o.store) < 0 || cesk_adopt_env(cx, o.env) < 0
         || cesk_push_frames(cx, target.prefix) < 0) {
         goto done;
     }
-    step = cesk_control(st, RECORD_FIELD(state, 0), out);
+    step = o.step;
+    if (step == DOEFF_PASS) {
+        step = cesk_control(st, RECORD_FIELD(state, 0), out);
+    }
+    else if (o.error != NULL) {
+        PyErr_SetRaisedException(o.error);
+        o.error = NULL;
+    }
+    else {
+        *out = o.out;
+        o.out = NULL;
+    }
     if (target.part == K_NOTHING) { /* exactly as given: the task ends here */
         PyObject *what = step == DOEFF_RAISE ? PyErr_GetRaisedException() : *out;
         *out = NULL;
@@ -136,6 +161,8 @@ cesk_continue(DoeffContext *cx, PyObject *frame, PyObject *state, PyObject **out
         step = DOEFF_RAISE;
     }
 done:
+    Py_XDECREF(o.out);
+    Py_XDECREF(o.error);
     Py_XDECREF(target.prefix);
     return step;
 }

@@ -206,11 +206,9 @@ ctx_dealloc(PyObject *op)
 /* ---- a handler gets an effect ---- */
 
 static int already_resumed(DoeffHandlerContext *ctx);
-static DoeffStep resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx);
 
-/* Captures the chain up to the handler in charge. The machine stands outside it then. The context is strong. */
-static inline DoeffHandlerContext *
-capture(DoeffContext *cx, PyObject *effect)
+DoeffHandlerContext *
+handler_capture(DoeffContext *cx, PyObject *effect)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     HandlerNode *node = m->at;
@@ -249,23 +247,29 @@ capture(DoeffContext *cx, PyObject *effect)
     return ctx;
 }
 
-/* What runs next is the body of the handler in charge, above a frame of this kind. The context is strong. */
+int
+handler_begin_body(DoeffContext *cx, DoeffHandlerContext *ctx, const DoeffFrameKind *kind)
+{
+    DoeffFiber *outside = MACHINE_OF(cx)->fiber;
+    if (fiber_push(outside, kind, Py_NewRef((PyObject *)ctx), NULL) < 0) {
+        return -1;
+    }
+    ctx->outer_body = outside->handling;
+    ctx->body_done = 0;
+    outside->handling = ctx;
+    return 0;
+}
+
+/* Captures the chain up to the handler in charge. What runs next is its body, above a frame of
+ * this kind. The context is strong. */
 static DoeffHandlerContext *
 enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
 {
-    DoeffMachine *m = MACHINE_OF(cx);
-    DoeffHandlerContext *ctx = capture(cx, effect);
-    if (ctx == NULL) {
-        return NULL;
+    DoeffHandlerContext *ctx = handler_capture(cx, effect);
+    if (ctx != NULL && handler_begin_body(cx, ctx, kind) < 0) {
+        (void)link_chain(MACHINE_OF(cx), ctx); /* where it came from: nothing to rebase */
+        Py_CLEAR(ctx);
     }
-    DoeffFiber *outside = m->fiber;
-    ctx->outer_body = outside->handling;
-    if (fiber_push(outside, kind, Py_NewRef((PyObject *)ctx), NULL) < 0) {
-        (void)link_chain(m, ctx); /* where it came from: nothing to rebase */
-        Py_DECREF(ctx);
-        return NULL;
-    }
-    outside->handling = ctx;
     return ctx;
 }
 
@@ -304,7 +308,7 @@ handler_replace(DoeffContext *cx, PyObject *effect, PyObject *program, PyObject 
 PyObject *
 handler_keep(DoeffContext *cx, PyObject *effect)
 {
-    DoeffHandlerContext *ctx = capture(cx, effect);
+    DoeffHandlerContext *ctx = handler_capture(cx, effect);
     if (ctx == NULL) {
         return NULL;
     }
@@ -335,7 +339,7 @@ handler_resume(DoeffContext *cx, PyObject *k, PyObject *value, PyObject **out)
         goto failed;
     }
     Py_XSETREF(ctx->bottom->ret_env, Py_NewRef(cx->env)); /* it may end elsewhere than it began */
-    if (resume_origin(cx, ctx) != DOEFF_VALUE) {
+    if (handler_resume_origin(cx, ctx) != DOEFF_VALUE) {
         goto failed;
     }
     if (error != NULL) {
@@ -366,9 +370,8 @@ body_ended(DoeffContext *cx, DoeffFrame *frame)
     return ctx;
 }
 
-/* Others than the popped frame hold the context: its chain may be resumed later. */
-static inline void
-track_if_kept(DoeffHandlerContext *ctx)
+void
+handler_track_if_kept(DoeffHandlerContext *ctx)
 {
     if (Py_REFCNT(ctx) > 1 && !PyObject_GC_IsTracked((PyObject *)ctx)) {
         PyObject_GC_Track((PyObject *)ctx);
@@ -385,9 +388,8 @@ already_resumed(DoeffHandlerContext *ctx)
     return 1;
 }
 
-/* Back at the origin with a value or an error. */
-static DoeffStep
-resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
+DoeffStep
+handler_resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
 {
     if (DOEFF_UNLIKELY(cx->scopes != ctx->scopes)) {
         scopes_rejoin(cx, ctx->top, ctx->bottom);
@@ -411,10 +413,9 @@ is_last_owner(DoeffHandlerContext *ctx, PyObject *result, PyObject *k)
     return ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == ours;
 }
 
-/* Goes to continuation k from a handler whose own chain is in ctx; step and *out say with what. */
-static DoeffStep
-go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k, PyObject *env,
-      PyObject *store, DoeffStep step, PyObject **out)
+DoeffStep
+handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k, PyObject *env,
+              PyObject *store, DoeffStep step, PyObject **out)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     KontinuationTarget target;
@@ -442,7 +443,7 @@ go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k,
             scopes_leave(cx);
         }
         DoeffHandlerContext *forwarder = step == DOEFF_PROGRAM ? to->inner : NULL;
-        if (resume_origin(cx, to) != DOEFF_VALUE) {
+        if (handler_resume_origin(cx, to) != DOEFF_VALUE) {
             goto wrong;
         }
         cx->forwarder = forwarder; /* a program runs where the effect was first performed */
@@ -507,7 +508,7 @@ wrong:
     Py_XDECREF(error);
     Py_CLEAR(*out);
     if (ctx->state == CTX_CAPTURED) {
-        (void)resume_origin(cx, ctx);
+        (void)handler_resume_origin(cx, ctx);
     }
     return DOEFF_RAISE;
 }
@@ -522,7 +523,7 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
         value = RECORD_FIELD(value, 0);
         PyObject *k = RECORD_FIELD(value, 3);
         DoeffStep step = cesk_control(st, RECORD_FIELD(value, 0), out);
-        return go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
+        return handler_go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
     }
     if (DOEFF_UNLIKELY(type == st->rec.CESKState->type)) {
         PyObject *k = RECORD_FIELD(value, 3);
@@ -530,7 +531,7 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
             k = NULL; /* an empty K means: resume */
         }
         DoeffStep step = cesk_control(st, RECORD_FIELD(value, 0), out);
-        return go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
+        return handler_go_to(cx, ctx, value, k, RECORD_FIELD(value, 1), RECORD_FIELD(value, 2), step, out);
     }
     if (DOEFF_UNLIKELY(type == st->rec.ResumeK->type)) { /* k, value, env, store, error */
         PyObject *error = RECORD_FIELD(value, 4);
@@ -542,8 +543,8 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
         else {
             *out = Py_NewRef(RECORD_FIELD(value, 1));
         }
-        return go_to(cx, ctx, value, RECORD_FIELD(value, 0), RECORD_FIELD(value, 2), RECORD_FIELD(value, 3),
-                     step, out);
+        return handler_go_to(cx, ctx, value, RECORD_FIELD(value, 0), RECORD_FIELD(value, 2),
+                             RECORD_FIELD(value, 3), step, out);
     }
     if (ctx->state == CTX_RESUMED) { /* resumed in the middle of the body: this is the scope's value */
         *out = Py_NewRef(value);
@@ -552,11 +553,11 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
     if (already_resumed(ctx)) {
         return DOEFF_RAISE;
     }
-    if (resume_origin(cx, ctx) != DOEFF_VALUE) {
+    if (handler_resume_origin(cx, ctx) != DOEFF_VALUE) {
         return DOEFF_RAISE;
     }
     *out = Py_NewRef(value);
-    track_if_kept(ctx);
+    handler_track_if_kept(ctx);
     return DOEFF_VALUE;
 }
 
@@ -565,10 +566,10 @@ result_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), Py
 {
     DoeffHandlerContext *ctx = body_ended(cx, frame);
     DoeffStep step = DOEFF_PASS;
-    if (ctx->state == CTX_CAPTURED && resume_origin(cx, ctx) != DOEFF_VALUE) {
+    if (ctx->state == CTX_CAPTURED && handler_resume_origin(cx, ctx) != DOEFF_VALUE) {
         step = DOEFF_RAISE;
     }
-    track_if_kept(ctx);
+    handler_track_if_kept(ctx);
     return step;
 }
 
@@ -595,7 +596,7 @@ replacement_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject
 {
     DoeffHandlerContext *ctx = body_ended(cx, frame);
     *out = Py_NewRef(value);
-    return resume_origin(cx, ctx);
+    return handler_resume_origin(cx, ctx);
 }
 
 const DoeffFrameKind replacement_frame = {
@@ -644,7 +645,7 @@ resumption_start(DoeffContext *cx, PyObject *program, PyObject **out)
     /* When the rest has ended, the body goes on in its own environment. */
     ctx->after_env = ctx->bottom->ret_env;
     ctx->bottom->ret_env = Py_NewRef(cx->env);
-    if (resume_origin(cx, ctx) != DOEFF_VALUE) {
+    if (handler_resume_origin(cx, ctx) != DOEFF_VALUE) {
         return DOEFF_RAISE;
     }
     if (resumption->error != NULL) {

@@ -13,9 +13,12 @@ typedef struct Kontinuation {
 static void k_dealloc(PyObject *op);
 
 static PyObject *
-make(EngineState *st, DoeffHandlerContext *ctx, DoeffMachine *machine, KPart part, PyObject *prefix /* stolen */)
+make_young(EngineState *st, DoeffHandlerContext *ctx, DoeffMachine *machine, KPart part, PyObject *prefix /* stolen */)
 {
-    Kontinuation *k = PyObject_GC_New(Kontinuation, st->Kontinuation_Type);
+    Kontinuation *k = (Kontinuation *)freelist_pop(&st->free_kontinuations);
+    if (k == NULL) {
+        k = PyObject_GC_New(Kontinuation, st->Kontinuation_Type);
+    }
     if (k == NULL) {
         Py_XDECREF(prefix);
         return NULL;
@@ -24,11 +27,35 @@ make(EngineState *st, DoeffHandlerContext *ctx, DoeffMachine *machine, KPart par
     k->machine = (DoeffMachine *)Py_XNewRef(machine);
     k->part = part;
     k->prefix = prefix;
-    PyObject_GC_Track(k);
+    return (PyObject *)k;
+}
+
+void
+kontinuation_track(PyObject *op)
+{
+    DoeffHandlerContext *ctx = ((Kontinuation *)op)->ctx;
+    if (!PyObject_GC_IsTracked(op)) {
+        PyObject_GC_Track(op);
+    }
     if (ctx != NULL && !PyObject_GC_IsTracked((PyObject *)ctx)) {
         PyObject_GC_Track((PyObject *)ctx); /* from here on it may be part of a cycle */
     }
-    return (PyObject *)k;
+}
+
+static PyObject *
+make(EngineState *st, DoeffHandlerContext *ctx, DoeffMachine *machine, KPart part, PyObject *prefix /* stolen */)
+{
+    PyObject *k = make_young(st, ctx, machine, part, prefix);
+    if (k != NULL) {
+        kontinuation_track(k);
+    }
+    return k;
+}
+
+PyObject *
+kontinuation_young(EngineState *st, DoeffHandlerContext *ctx)
+{
+    return make_young(st, ctx, NULL, K_ALL, NULL);
 }
 
 PyObject *
@@ -130,6 +157,13 @@ kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target)
         return 0;
     }
     return target_of_list(st, k, target);
+}
+
+int
+kontinuation_is_whole(PyObject *k, DoeffHandlerContext *ctx)
+{
+    Kontinuation *view = (Kontinuation *)k;
+    return view->ctx == ctx && view->part == K_ALL && view->prefix == NULL;
 }
 
 DoeffHandlerContext *
@@ -430,10 +464,26 @@ k_clear(PyObject *op)
     return 0;
 }
 
+/* The state by way of the context, which is cheaper than by way of the type. */
+static inline EngineState *
+k_state(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    DoeffHandlerContext *ctx = ((Kontinuation *)op)->ctx;
+    if (((PyHeapTypeObject *)tp)->ht_module == NULL) {
+        return NULL;
+    }
+    return ctx != NULL && ctx->machine != NULL ? ctx->machine->cx.st : engine_state_of(tp);
+}
+
 static int
 k_release(PyObject *op)
 {
+    EngineState *st = k_state(op);
     (void)k_clear(op);
+    if (st != NULL && freelist_push(&st->free_kontinuations, op)) {
+        return 1;
+    }
     Py_TYPE(op)->tp_free(op);
     return 0;
 }
@@ -441,8 +491,11 @@ k_release(PyObject *op)
 static void
 k_dealloc(PyObject *op)
 {
-    PyObject_GC_UnTrack(op);
-    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, k_dealloc, k_release);
+    if (PyObject_GC_IsTracked(op)) {
+        PyObject_GC_UnTrack(op);
+    }
+    EngineState *st = k_state(op);
+    nesting_dealloc(st == NULL ? NULL : &st->nesting, op, k_dealloc, k_release);
 }
 
 static PyType_Slot k_slots[] = {

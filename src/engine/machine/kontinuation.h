@@ -27,10 +27,15 @@ typedef struct KontinuationTarget {
 } KontinuationTarget;
 
 PyObject *kontinuation_new(EngineState *st, DoeffHandlerContext *ctx /* borrowed */, KPart part);
+/* The whole of ctx's continuation; neither is shown to the collector before kontinuation_track. */
+PyObject *kontinuation_young(EngineState *st, DoeffHandlerContext *ctx /* borrowed */);
+void kontinuation_track(PyObject *k);
 PyObject *kontinuation_rest(EngineState *st, DoeffMachine *machine /* borrowed */);
 /* What a K given back by a handler means; -1 with TypeError for what is no continuation. NULL:
  * K_ORIGIN. The caller releases prefix. */
 int kontinuation_target(EngineState *st, PyObject *k, KontinuationTarget *target);
+/* k, which must be a Kontinuation, is all of ctx's continuation, nothing in front? */
+int kontinuation_is_whole(PyObject *k, DoeffHandlerContext *ctx);
 /* The context that a continuation object looks at (borrowed), or NULL. k may be any object. */
 DoeffHandlerContext *kontinuation_context(PyObject *k);
 /* The handlers from node outward as a list of HandlerFrame views. */

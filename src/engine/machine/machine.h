@@ -49,6 +49,7 @@ struct HandlerNode {
     DoeffFiber *owner;    /* hint: the fiber that owns this node in the run that made it, or NULL */
     int depth;            /* handlers outward of this one */
     int foreign;          /* the cache holds classes that are not the engine's */
+    int pure;             /* a native handler from here outward has a case for PureEffect */
     NodeEntry *cache;     /* NODE_CACHE_SIZE entries; a constant empty row until first asked */
 };
 
@@ -80,7 +81,7 @@ int delegate_room_init(PyObject *module, EngineState *st);
 
 typedef struct NativeCase {
     PyTypeObject *type; /* strong */
-    DoeffEffectFn fn;
+    DoeffEffectFn fn;   /* NULL: effects of this type pass, whatever their bases say */
 } NativeCase;
 
 typedef struct NativeHandler {
@@ -96,7 +97,7 @@ typedef struct NativeHandler {
 NativeHandler *native_handler_new(EngineState *st, const char *name, PyObject *data /* borrowed or NULL */,
                                   DoeffEffectFn any);
 int native_handler_check(PyObject *op); /* 1 if op is one, of any interpreter */
-/* The function for an effect of this type, or NULL. */
+/* The function for an effect of this type, that of the nearest base in its MRO; or NULL. */
 DoeffEffectFn native_handler_case(NativeHandler *handler, PyTypeObject *type);
 int native_handler_serve(NativeHandler *handler, PyTypeObject *type, DoeffEffectFn fn);
 
@@ -304,6 +305,19 @@ PyObject *handler_keep(DoeffContext *cx, PyObject *effect);
 /* Links a kept continuation above the current frames: its effect gives value, or raises the exception that is set
  * if value is NULL. */
 DoeffStep handler_resume(DoeffContext *cx, PyObject *k, PyObject *value /* borrowed or NULL */, PyObject **out);
+/* For handlers of another shape (v1), which are called in place: captures the chain up to the handler in
+ * charge (m->at), so that the current fiber is the one outside it. Nothing has been pushed. Strong. */
+DoeffHandlerContext *handler_capture(DoeffContext *cx, PyObject *effect);
+/* From here on what runs is the handler's body, until the frame of this kind that ends it. */
+int handler_begin_body(DoeffContext *cx, DoeffHandlerContext *ctx, const DoeffFrameKind *kind);
+/* Back at the origin, with a value or an error. */
+DoeffStep handler_resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx);
+/* Goes to continuation k from a handler whose own chain is in ctx; step and *out (or the exception that
+ * is set) say with what. result is the object that held k: nobody else may know it, nor then the chain. */
+DoeffStep handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k, PyObject *env,
+                        PyObject *store, DoeffStep step, PyObject **out);
+/* Others than the caller hold the context: its chain may be resumed later. */
+void handler_track_if_kept(DoeffHandlerContext *ctx);
 /* ctx.resume(value) and ctx.throw(error), performed. */
 DoeffStep resumption_start(DoeffContext *cx, PyObject *program, PyObject **out);
 int handler_room_init(PyObject *module, EngineState *st);

@@ -83,20 +83,45 @@ bad_yield(DoeffContext *cx, PyObject *thing, PyObject **Py_UNUSED(out))
     return DOEFF_RAISE;
 }
 
+/* The handler's case for exactly this class, or NULL. */
+static NativeCase *
+exact_case(NativeHandler *handler, PyObject *type)
+{
+    for (Py_ssize_t i = 0; i < handler->ncases; i++) {
+        if ((PyObject *)handler->cases[i].type == type) {
+            return &handler->cases[i];
+        }
+    }
+    return NULL;
+}
+
 DoeffEffectFn
 native_handler_case(NativeHandler *handler, PyTypeObject *type)
 {
-    for (Py_ssize_t i = 0; i < handler->ncases; i++) {
-        if (handler->cases[i].type == type) {
-            return handler->cases[i].fn;
-        }
-    }
-    for (Py_ssize_t i = 0; i < handler->ncases; i++) {
-        if (PyType_IsSubtype(type, handler->cases[i].type)) {
-            return handler->cases[i].fn;
+    PyObject *mro = type->tp_mro;
+    for (Py_ssize_t i = 0; mro != NULL && handler->ncases > 0 && i < PyTuple_GET_SIZE(mro); i++) {
+        NativeCase *found = exact_case(handler, PyTuple_GET_ITEM(mro, i));
+        if (found != NULL) {
+            return found->fn;
         }
     }
     return handler->any;
+}
+
+/* Pure values are the machine's own, unless a handler has a case for them. */
+static DoeffEffectFn
+search_pure(EngineState *st, HandlerNode *node, HandlerNode **found)
+{
+    for (; node->pure; node = node->parent) {
+        if (Py_IS_TYPE(node->handler, st->NativeHandler_Type)) {
+            NativeCase *own = exact_case((NativeHandler *)node->handler, (PyObject *)st->rec.Pure->type);
+            if (own != NULL && own->fn != NULL) {
+                *found = node;
+                return own->fn;
+            }
+        }
+    }
+    return NULL;
 }
 
 static int
@@ -117,7 +142,13 @@ static DoeffEffectFn
 search(EngineState *st, HandlerNode *node, PyTypeObject *type, HandlerNode **found)
 {
     *found = NULL;
-    DoeffEffectFn fn = machine_program_fn(st, type);
+    DoeffEffectFn fn = NULL;
+    if (type == st->rec.Pure->type) {
+        fn = search_pure(st, node, found);
+    }
+    if (fn == NULL) {
+        fn = machine_program_fn(st, type);
+    }
     if (fn != NULL) {
         return fn;
     }
@@ -205,6 +236,9 @@ node_new(EngineState *st, PyObject *handler, HandlerNode *parent)
     node->owner = NULL;
     node->depth = parent == NULL ? -1 : parent->depth + 1;
     node->foreign = 0;
+    node->pure = handler != NULL && Py_IS_TYPE(handler, st->NativeHandler_Type)
+                 && exact_case((NativeHandler *)handler, (PyObject *)st->rec.Pure->type) != NULL;
+    node->pure |= parent != NULL && parent->pure;
     node->cache = EMPTY_CACHE;
     PyObject_GC_Track(node);
     return node;

@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include "../v1/v1.h"
 #include "kleisli.h"
 
 /* ---- how each kind starts ---- */
@@ -95,6 +96,9 @@ machine_program_fn(EngineState *st, PyTypeObject *type)
     }
     if (type == st->Resumption_Type) {
         return resumption_start;
+    }
+    if (type == st->Driven_Type) {
+        return driven_start;
     }
     if (PyType_IsSubtype(type, st->Effect_Type)) {
         return NULL;

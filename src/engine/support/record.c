@@ -195,12 +195,11 @@ static int
 bind_call(RecordInfo *info, PyObject *const *names, int limit, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames, PyObject **f, PyObject **created_at)
 {
-    const char *what = short_name(info->spec->name);
     memset(f, 0, sizeof(PyObject *) * (RECORD_MAX_FIELDS + 1));
     *created_at = NULL;
     if (nargs > limit) {
-        PyErr_Format(PyExc_TypeError, "%s() takes %d positional argument%s but %zd were given", what,
-                     limit, limit == 1 ? "" : "s", nargs);
+        PyErr_Format(PyExc_TypeError, "%s() takes %d positional argument%s but %zd were given",
+                     short_name(info->spec->name), limit, limit == 1 ? "" : "s", nargs);
         return -1;
     }
     for (Py_ssize_t i = 0; i < nargs; i++) {
@@ -215,18 +214,18 @@ bind_call(RecordInfo *info, PyObject *const *names, int limit, PyObject *const *
             continue;
         }
         if (i < 0) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", what, name);
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", short_name(info->spec->name), name);
             return -1;
         }
         if (f[i] != NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", what, name);
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", short_name(info->spec->name), name);
             return -1;
         }
         f[i] = args[nargs + k];
     }
     for (int i = 0; i < info->spec->required; i++) {
         if (f[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%U'", what, names[i]);
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%U'", short_name(info->spec->name), names[i]);
             return -1;
         }
     }
@@ -333,6 +332,9 @@ record_type_call(PyObject *type, PyObject *const *args, size_t nargsf, PyObject 
         return NULL;
     }
     RecordInfo *info = *record_slot(st, (PyTypeObject *)type);
+    if (kwnames == NULL && PyVectorcall_NARGS(nargsf) == info->plain && !info->spec->effect) {
+        return record_construct((PyObject *)info, args, info->plain, NULL);
+    }
     return construct(info, info->names, positional_limit(info), args, PyVectorcall_NARGS(nargsf),
                      kwnames);
 }

@@ -7,7 +7,7 @@ the handlers here.
 from __future__ import annotations
 
 from doeff._aliases import Handler
-from doeff._engine import HandlerContext
+from doeff._engine import HandlerContext, default_handlers
 from doeff._errors import CircularAskError
 from doeff.cesk.handlers.async_external_wait_handler import async_external_wait_handler
 from doeff.cesk.handlers.core_handler import core_handler
@@ -25,6 +25,7 @@ __all__ = [
     "HandlerContext",
     "async_external_wait_handler",
     "core_handler",
+    "default_handlers",
     "python_async_syntax_escape_handler",
     "scheduler_state_handler",
     "sync_await_handler",
