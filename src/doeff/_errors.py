@@ -153,7 +153,7 @@ def bad_yield(thing: Any, awaited: int = 0) -> InterpreterInvariantError:
     """
     import types
 
-    from ._engine import BoundKleisliProgram, KleisliProgram
+    from ._engine import BoundKleisliProgram, CESKState, KleisliProgram, ResumeK
 
     hint = "Hint: yield an effect such as Get('key'), or call a @do function and yield the call."
     if awaited:
@@ -163,6 +163,8 @@ def bad_yield(thing: Any, awaited: int = 0) -> InterpreterInvariantError:
         )
     elif isinstance(thing, (KleisliProgram, BoundKleisliProgram, type)):
         hint = f"Hint: call it: yield {thing.__name__}(...)."
+    elif isinstance(thing, (ResumeK, CESKState)):
+        hint = "Hint: return it: what a handler returns says how the program goes on."
     elif isinstance(thing, types.CoroutineType) or hasattr(type(thing), "__await__"):
         hint = "Hint: wrap it: yield Await(coroutine)."
     elif isinstance(thing, types.GeneratorType):

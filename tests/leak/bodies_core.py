@@ -360,3 +360,36 @@ def leak_wrong_arguments_of_the_run():
         except TypeError:
             found.append("TypeError")
     return found
+
+
+# ---- continuations that go away with their holder ------------------------------------------------
+@do
+def hand_out(effect: Ping, ctx):
+    return ResumeK(k=ctx.outer_k, value=ctx.delimited_k)
+
+
+@do
+def closing():
+    try:
+        yield Ping()
+    finally:
+        yield Put("count", (yield Get("count")) + 1)
+
+
+@do
+def holding(fail=False):
+    kept = []
+    for _ in range(2):
+        kept.append((yield WithHandler(hand_out, closing())))
+    if fail:
+        kept.clear()
+        raise Refused("held")
+    return (yield Get("count"))
+
+
+def leak_dropped_by_a_return():
+    return run(holding()).raw_store["count"]
+
+
+def leak_dropped_by_an_error():
+    return error_of(holding(fail=True), Refused)

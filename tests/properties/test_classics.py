@@ -247,6 +247,7 @@ def test_generators_run_no_further_than_asked(values: list[int], most: int) -> N
     log = found.raw_store.get("__log__", [])
     assert found.value == values[:most]
     assert [item for item in log if item != "closed"] == values[:most]
+    assert log.count("closed") == (most > 0)
 
 
 @do
@@ -590,6 +591,7 @@ def test_a_thread_that_fails_fails_them_all() -> None:
     result = sync_run(Safe(threads.threads(failing())), sync_handlers_preset)
     assert isinstance(result.value, Err)
     assert str(result.value.error) == "down"
+    assert result.raw_store["__log__"] == ["closed"]
 
 
 def test_many_threads_and_turns() -> None:

@@ -417,6 +417,16 @@ machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
     m->cx.attention = 1;
 }
 
+static int
+unwind_last_orphan(DoeffMachine *m, DoeffStep next, PyObject *what /* stolen */)
+{
+    m->orphans_len--;
+    DoeffFiber *top = m->orphans[m->orphans_len * 2];
+    DoeffFiber *bottom = m->orphans[m->orphans_len * 2 + 1];
+    Py_XSETREF(bottom->ret_env, Py_NewRef(m->cx.env)); /* it ends somewhere else than it began */
+    return machine_unwind(m, top, bottom, next, what);
+}
+
 /* ---- the loop ---- */
 
 /* PyIter_Send without its detour for what has no am_send: generators and coroutines have it. */
@@ -518,6 +528,9 @@ deliver: /* value goes to the top frame */
         DoeffFiber *fiber = m->fiber;
         if (DOEFF_UNLIKELY(fiber->len == 0)) {
             if (fiber->parent == NULL) {
+                if (DOEFF_UNLIKELY(m->orphans_len > 0)) {
+                    goto unwind_orphan;
+                }
                 if (m->scheduler == NULL) {
                     *out = value;
                     return RUN_DONE;
@@ -584,6 +597,9 @@ generator_returned: /* yielded is what the top frame's generator returned */
         value = yielded;
         Py_DECREF(done.a);
         Py_XDECREF(done.b);
+        if (DOEFF_UNLIKELY(m->cx.attention) && m->orphans_len > 0) { /* its locals held a continuation */
+            goto unwind_orphan;
+        }
         goto deliver;
     }
 
@@ -693,6 +709,14 @@ fail: /* error goes to the top frame */
     {
         DoeffFiber *fiber = m->fiber;
         if (fiber->len == 0) {
+            if (DOEFF_UNLIKELY(fiber->parent == NULL && m->orphans_len > 0)) {
+                PyObject *held = Py_NewRef(error); /* parking wants to see somebody else hold it */
+                trace_park(m, error);
+                Py_DECREF(held);
+                (void)unwind_last_orphan(m, DOEFF_RAISE, error); /* raised again when it is closed */
+                error = trace_begin(m, NULL);
+                goto fail;
+            }
             trace_note_scope(m, fiber);
             if (fiber->parent == NULL) {
                 if (m->scheduler == NULL) {
@@ -772,17 +796,13 @@ next_task: /* the current task waits, is over, or has had its turn */
     }
 
 attend: /* between two effects: value is the answer of the last one */
-    m->cx.attention = 0;
     if (m->orphans_len > 0) {
-        m->orphans_len--;
-        DoeffFiber *top = m->orphans[m->orphans_len * 2];
-        DoeffFiber *bottom = m->orphans[m->orphans_len * 2 + 1];
-        m->cx.attention = m->orphans_len > 0;
-        Py_XSETREF(bottom->ret_env, Py_NewRef(m->cx.env)); /* it ends somewhere else than it began */
-        (void)machine_unwind(m, top, bottom, DOEFF_VALUE, value);
+    unwind_orphan: /* attention stays: more of them may wait, or a task */
+        (void)unwind_last_orphan(m, DOEFF_VALUE, value);
         error = trace_begin(m, NULL); /* GeneratorExit, or no memory for it */
         goto fail;
     }
+    m->cx.attention = 0;
     if (m->scheduler != NULL) {
         int ends = scheduler_turn_ends(m);
         if (ends < 0) {
