@@ -60,16 +60,13 @@ intern_strings(EngineState *st)
 static void
 drain(EngineState *st)
 {
-    kleisli_empty_nursery(st);
+    kleisli_drain_calls(st);
     freelist_drain_raw(&st->free_fibers);
     freelist_drain(&st->free_ctx);
     freelist_drain(&st->free_machines);
     freelist_drain(&st->free_results);
     freelist_drain(&st->free_task_states);
     freelist_drain(&st->free_kontinuations);
-    for (int i = 0; i < 4; i++) {
-        freelist_drain(&st->free_calls[i]);
-    }
     for (size_t i = 0; i < st->record_table_size; i++) {
         if (st->record_table[i] != NULL) {
             freelist_drain(&st->record_table[i]->free);
@@ -97,6 +94,7 @@ record_origins(PyObject *module, PyObject *flag)
     EngineState *st = PyModule_GetState(module);
     int before = st->record_origins;
     st->record_origins = on;
+    st->calls_left = 0; /* so that the next call looks */
     return PyBool_FromLong(before);
 }
 

@@ -47,6 +47,23 @@ handlers_tuple(PyObject *handlers)
     return tuple;
 }
 
+/* The chain of nodes (strong) for what was given as handlers. */
+static HandlerNode *
+chain_of(EngineState *st, PyObject *handlers)
+{
+    if (PyList_CheckExact(handlers)) { /* nearly always a preset, and the one of the run before */
+        HandlerNode *again =
+            node_chain_again(st, PySequence_Fast_ITEMS(handlers), PyList_GET_SIZE(handlers));
+        if (again != NULL) {
+            return again;
+        }
+    }
+    PyObject *tuple = handlers_tuple(handlers);
+    HandlerNode *chain = tuple == NULL ? NULL : node_chain_for(st, tuple);
+    Py_XDECREF(tuple);
+    return chain;
+}
+
 /* asyncio's CancelledError, which no program can raise before asyncio has been imported. */
 static int
 is_async_cancelled(PyObject *error)
@@ -105,12 +122,7 @@ end_run(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error)
 static PyObject *
 run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env, PyObject *store)
 {
-    PyObject *tuple = handlers_tuple(handlers);
-    if (tuple == NULL) {
-        return NULL;
-    }
-    HandlerNode *chain = node_chain_for(st, tuple);
-    Py_DECREF(tuple);
+    HandlerNode *chain = chain_of(st, handlers);
     if (chain == NULL) {
         return NULL;
     }
@@ -139,7 +151,6 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
     PyObject *out = NULL;
     int nested = st->nesting.depth; /* in a __del__: what dies in the run is counted from here */
     st->nesting.depth -= nested;
-    st->runs++;
     RunEnd end = machine_run(m, DOEFF_PROGRAM, Py_NewRef(program), &out);
     while (end == RUN_ESCAPED) {
         Py_DECREF(out);
@@ -147,9 +158,8 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
                                          "in place of python_async_syntax_escape_handler (sync_handlers_preset has it)");
         end = machine_run(m, DOEFF_RAISE, NULL, &out);
     }
-    st->runs--;
     st->nesting.depth += nested;
-    kleisli_empty_nursery(st);
+    kleisli_show_calls(st);
     result = end == RUN_DONE ? end_run(m, chain, out, NULL) : end_run(m, chain, NULL, out);
 done:
     Py_XDECREF(m);

@@ -121,7 +121,15 @@
 #define ENGINE_STATE_FIELD(T, name) T *name;
 #define ENGINE_RECORD_FIELD(name) RecordInfo *name;
 
-#define NURSERY_SIZE 8 /* a power of two; `yield f(x)` keeps one or two alive */
+#define CALL_POOLS 6     /* calls of up to five arguments */
+#define CALL_POOL_SIZE 6 /* `yield f(x)` keeps one or two alive; with this a pool is 64 bytes */
+
+/* Calls of one size that the collector does not know: alive, or dead and ready to serve again. */
+typedef struct CallPool {
+    PyObject *free; /* the dead ones, linked as in a free list */
+    PyObject *members[CALL_POOL_SIZE]; /* borrowed */
+    Py_ssize_t count;
+} CallPool;
 
 typedef struct EngineState {
     ENGINE_STATE_REFS(ENGINE_STATE_FIELD)
@@ -133,15 +141,13 @@ typedef struct EngineState {
     size_t record_count;
     DoeffFreeList free_fibers; /* plain structs */
     DoeffFreeList free_ctx;
-    DoeffFreeList free_calls[4]; /* by number of arguments */
+    CallPool calls[CALL_POOLS]; /* by number of arguments */
+    int calls_left; /* to be made the short way, before those still alive are shown to the collector */
     DoeffFreeList free_machines;
     DoeffFreeList free_results;
     DoeffFreeList free_task_states;
     DoeffFreeList free_kontinuations;
-    PyObject *nursery[NURSERY_SIZE]; /* borrowed: young calls that the collector does not know yet */
-    unsigned nursery_next;
     DoeffNesting nesting;
-    int runs; /* run functions at work */
     unsigned long long runs_ever; /* runs that had tasks: their serial number */
     int record_origins; /* stamp created_at */
 } EngineState;
@@ -161,7 +167,8 @@ engine_nesting_of(PyTypeObject *type /* defined by this module, or a subclass wr
     while (DOEFF_UNLIKELY(!(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE))) {
         type = type->tp_base;
     }
-    return ((PyHeapTypeObject *)type)->ht_module == NULL ? NULL : &engine_state_of(type)->nesting;
+    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
+    return module == NULL ? NULL : &((EngineState *)PyModule_GetState(module))->nesting;
 }
 
 /* For methods that subclasses inherit: the state, found through the base that is ours. */

@@ -186,8 +186,10 @@ static int
 ctx_release(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
+    DoeffMachine *m = ((DoeffHandlerContext *)op)->machine;
+    EngineState *st = m == NULL ? NULL : m->cx.st;
     (void)ctx_clear(op);
-    if (((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&engine_state_of(tp)->free_ctx, op)) {
+    if (st != NULL && ((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&st->free_ctx, op)) {
         return 1;
     }
     tp->tp_free(op);
@@ -200,7 +202,9 @@ ctx_dealloc(PyObject *op)
     if (PyObject_GC_IsTracked(op)) {
         PyObject_GC_UnTrack(op);
     }
-    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, ctx_dealloc, ctx_release);
+    DoeffMachine *m = ((DoeffHandlerContext *)op)->machine;
+    int known = m != NULL && ((PyHeapTypeObject *)Py_TYPE(op))->ht_module != NULL;
+    nesting_dealloc(known ? &m->cx.st->nesting : engine_nesting_of(Py_TYPE(op)), op, ctx_dealloc, ctx_release);
 }
 
 /* ---- a handler gets an effect ---- */

@@ -621,6 +621,9 @@ run_program: /* handed to the machine by a frame or an effect function */
 perform:
     {
         PyTypeObject *type = Py_TYPE(yielded);
+        if (type == st->KleisliCall_Type) {
+            goto call;
+        }
         NodeEntry *entry = node_probe(node, type);
         if (DOEFF_UNLIKELY(entry->type != type)) {
             entry = node_resolve(st, node, type);
@@ -674,6 +677,35 @@ perform:
         default:
             goto perform_failed;
         }
+    }
+
+call: /* of a @do function */
+    {
+        PyObject *answer;
+        m->cx.forwarder = NULL;
+        DoeffStep step = kleisli_call_start(&m->cx, yielded, &answer);
+        if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) {
+            goto perform_failed;
+        }
+        if (DOEFF_LIKELY(step == DOEFF_PASS && m->orphans_len == 0)) {
+            PySendResult sent = Py_TYPE(answer)->tp_as_async->am_send(answer, Py_None, &yielded);
+            if (sent == PYGEN_RETURN) {
+                goto generator_returned;
+            }
+            if (DOEFF_LIKELY(sent == PYGEN_NEXT)) {
+                goto yielded;
+            }
+            goto generator_failed;
+        }
+        if (step == DOEFF_PROGRAM) {
+            yielded = answer;
+            goto run_program;
+        }
+        value = step == DOEFF_PASS ? Py_NewRef(Py_None) : answer;
+        if (DOEFF_UNLIKELY(m->orphans_len > 0)) {
+            goto unwind_orphan;
+        }
+        goto deliver;
     }
 
 perform_failed:

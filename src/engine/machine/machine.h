@@ -58,6 +58,8 @@ HandlerNode *node_new(EngineState *st, PyObject *handler, HandlerNode *parent);
 /* The chain for a run's handlers (a tuple, outermost first; strong). The last chain is kept
  * and used again when the handlers are the same ones and no other run is using it. */
 HandlerNode *node_chain_for(EngineState *st, PyObject *handlers);
+/* That chain (strong) if it is for these handlers and free; NULL, no error, if not. */
+HandlerNode *node_chain_again(EngineState *st, PyObject *const *handlers, Py_ssize_t n);
 /* The run that used the chain is over: forget classes that are not ours. */
 void node_scrub(HandlerNode *chain);
 /* Who serves an object of this type, seen from node outward; NULL with an error set. */
@@ -174,7 +176,7 @@ void machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom);
 DoeffStep machine_blame(DoeffMachine *m, PyObject *effect, DoeffStep step);
 int machine_room_init(PyObject *module, EngineState *st);
 
-/* The function for a program's type, or NULL. */
+/* The function for a program's type, or NULL. Calls of @do functions are started by the loop itself. */
 DoeffEffectFn machine_program_fn(EngineState *st, PyTypeObject *type);
 
 DoeffFiber *fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node /* borrowed */,

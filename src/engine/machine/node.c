@@ -244,25 +244,28 @@ node_new(EngineState *st, PyObject *handler, HandlerNode *parent)
     return node;
 }
 
-static int
-same_chain(HandlerNode *chain, PyObject *handlers)
+HandlerNode *
+node_chain_again(EngineState *st, PyObject *const *handlers, Py_ssize_t n)
 {
-    Py_ssize_t n = PyTuple_GET_SIZE(handlers);
-    for (Py_ssize_t i = n - 1; i >= 0; i--, chain = chain->parent) {
-        if (chain->handler != PyTuple_GET_ITEM(handlers, i)) {
-            return 0;
+    HandlerNode *cached = (HandlerNode *)st->cached_chain;
+    if (cached == NULL || Py_REFCNT(cached) != 1 || cached->depth != n - 1) {
+        return NULL;
+    }
+    HandlerNode *node = cached;
+    for (Py_ssize_t i = n - 1; i >= 0; i--, node = node->parent) {
+        if (node->handler != handlers[i]) {
+            return NULL;
         }
     }
-    return chain->handler == NULL;
+    return (HandlerNode *)Py_NewRef(cached);
 }
 
 HandlerNode *
 node_chain_for(EngineState *st, PyObject *handlers)
 {
-    HandlerNode *cached = (HandlerNode *)st->cached_chain;
-    if (cached != NULL && Py_REFCNT(cached) == 1 && cached->depth == PyTuple_GET_SIZE(handlers) - 1
-        && same_chain(cached, handlers)) {
-        return (HandlerNode *)Py_NewRef(cached);
+    HandlerNode *again = node_chain_again(st, &PyTuple_GET_ITEM(handlers, 0), PyTuple_GET_SIZE(handlers));
+    if (again != NULL) {
+        return again;
     }
     HandlerNode *chain = (HandlerNode *)Py_NewRef(st->root_node);
     int native = 1;

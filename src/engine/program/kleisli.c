@@ -2,16 +2,31 @@
 
 #include "../machine/cesk.h"
 
+/* ---- pools of calls ---- */
+
+static inline PyObject *
+pool_pop(CallPool *pool)
+{
+    DoeffFreeList list = {pool->free, 0};
+    PyObject *op = freelist_pop(&list);
+    pool->free = list.head;
+    return op;
+}
+
+static inline void
+pool_push(CallPool *pool, KleisliCall *call)
+{
+    DoeffFreeList list = {pool->free, 0};
+    (void)freelist_push(&list, (PyObject *)call);
+    pool->free = list.head;
+}
+
 /* ---- running a call ---- */
 
-DOEFF_INLINE DoeffStep
-call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-              PyObject **out)
+/* What the function gave (stolen; NULL with an exception set). */
+static DoeffStep
+function_outcome(DoeffContext *cx, Kleisli *kleisli, PyObject *result, PyObject **out)
 {
-    PyObject *func = kleisli->func;
-    PyObject *result = DOEFF_LIKELY(PyFunction_Check(func))
-                           ? ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames)
-                           : PyObject_Vectorcall(func, args, nargsf, kwnames);
     if (DOEFF_UNLIKELY(result == NULL)) {
         program_wrap_stop_iteration();
         return DOEFF_RAISE;
@@ -21,6 +36,20 @@ call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t 
         return DOEFF_PROGRAM;
     }
     return program_outcome(cx, result, (PyObject *)kleisli, out);
+}
+
+DOEFF_INLINE PyObject *
+function_call(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    return DOEFF_LIKELY(PyFunction_Check(func)) ? ((PyFunctionObject *)func)->vectorcall(func, args, nargsf, kwnames)
+                                                : PyObject_Vectorcall(func, args, nargsf, kwnames);
+}
+
+DOEFF_INLINE DoeffStep
+call_function(DoeffContext *cx, Kleisli *kleisli, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+              PyObject **out)
+{
+    return function_outcome(cx, kleisli, function_call(kleisli->func, args, nargsf, kwnames), out);
 }
 
 /* ---- arguments that are programs ---- */
@@ -164,18 +193,75 @@ start_with_programs(DoeffContext *cx, KleisliCall *call, PyObject **out)
     return step;
 }
 
+static inline void
+call_release_arguments(KleisliCall *call)
+{
+    Py_ssize_t n = Py_SIZE(call);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_DECREF(call->args[i]);
+    }
+    if (DOEFF_UNLIKELY(call->kwnames != NULL)) {
+        Py_DECREF(call->kwnames);
+    }
+    if (DOEFF_UNLIKELY(call->created_at != NULL)) {
+        Py_DECREF(call->created_at);
+    }
+}
+
+/* The loop's reference goes, unless the loop needs the call for the trace of an error. */
+static DoeffStep
+call_done(KleisliCall *call, DoeffStep step)
+{
+    if (step != DOEFF_RAISE) {
+        Py_DECREF(call);
+    }
+    return step;
+}
+
+/* Gives up a call that has been performed. The frame that was pushed for it has taken its reference
+ * to the function: if nobody else holds the call, both go without a detour. */
+static inline void
+call_spent(EngineState *st, KleisliCall *call)
+{
+#ifndef Py_REF_DEBUG
+    if (DOEFF_LIKELY(call->pooled && Py_REFCNT(call) == 1)) {
+        Py_SET_REFCNT(call, 0); /* dead from here on, also for kleisli_show_calls */
+        call_release_arguments(call);
+        pool_push(&st->calls[Py_SIZE(call)], call);
+        return;
+    }
+#endif
+    Py_INCREF(call->kleisli);
+    Py_DECREF(call);
+}
+
 DoeffStep
 kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
 {
     KleisliCall *call = (KleisliCall *)program;
+    Kleisli *kleisli = call->kleisli;
     Py_ssize_t n = Py_SIZE(call);
-    for (Py_ssize_t i = call->bound; i < n; i++) {
-        if (DOEFF_UNLIKELY(program_check(cx->st, call->args[i]))) {
-            return start_with_programs(cx, call, out);
+    if (DOEFF_UNLIKELY(call->suspect)) {
+        for (Py_ssize_t i = call->bound; i < n; i++) {
+            if (program_check(cx->st, call->args[i])) {
+                return call_done(call, start_with_programs(cx, call, out));
+            }
         }
     }
     size_t positionals = (size_t)(n - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames)));
-    return call_function(cx, call->kleisli, call->args, positionals, call->kwnames, out);
+    PyObject *result = function_call(kleisli->func, call->args, positionals, call->kwnames);
+    if (DOEFF_LIKELY(result != NULL && PyGen_CheckExact(result))) {
+        DoeffFiber *fiber = MACHINE_OF(cx)->fiber;
+        if (DOEFF_UNLIKELY(fiber->len == fiber->cap) && fiber_grow(fiber) < 0) {
+            Py_DECREF(result);
+            return DOEFF_RAISE;
+        }
+        fiber->frames[fiber->len++] = (DoeffFrame){&return_frame, result, (PyObject *)kleisli};
+        call_spent(cx->st, call);
+        *out = result;
+        return DOEFF_PASS;
+    }
+    return call_done(call, function_outcome(cx, kleisli, result, out));
 }
 
 /* ---- handlers ---- */
@@ -244,65 +330,101 @@ kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyOb
 
 /* ---- KleisliCall ---- */
 
-/* Most calls made in a run are performed and gone at once, so a fresh one is shown to the collector
- * only when NURSERY_SIZE younger ones exist, or when the run ends. Tracking and untracking would cost
- * a tenth of a nested program. */
-static inline void
-nursery_enter(EngineState *st, KleisliCall *call)
+#define CALLS_UNSHOWN 32 /* that many calls later one that is still alive is shown */
+
+void
+kleisli_show_calls(EngineState *st)
 {
-    call->nursery = -1;
-    if (!DOEFF_FREE_LISTS || st->runs == 0) {
-        PyObject_GC_Track(call);
-        return;
-    }
-    unsigned slot = st->nursery_next++ & (NURSERY_SIZE - 1);
-    PyObject *older = st->nursery[slot];
-    st->nursery[slot] = (PyObject *)call;
-    call->nursery = (int)slot;
-    if (older != NULL) {
-        ((KleisliCall *)older)->nursery = -1;
-        PyObject_GC_Track(older);
+    st->calls_left = st->record_origins ? 0 : CALLS_UNSHOWN;
+    for (int n = 0; n < CALL_POOLS; n++) {
+        CallPool *pool = &st->calls[n];
+        Py_ssize_t kept = 0;
+        for (Py_ssize_t i = 0; i < pool->count; i++) {
+            KleisliCall *call = (KleisliCall *)pool->members[i];
+            if (Py_REFCNT(call) == 0) {
+                pool->members[kept++] = (PyObject *)call;
+            }
+            else {
+                call->pooled = 0;
+                PyObject_GC_Track(call);
+            }
+        }
+        pool->count = kept;
     }
 }
 
 void
-kleisli_empty_nursery(EngineState *st)
+kleisli_drain_calls(EngineState *st)
 {
-    for (int i = 0; i < NURSERY_SIZE; i++) {
-        if (st->nursery[i] != NULL) {
-            ((KleisliCall *)st->nursery[i])->nursery = -1;
-            PyObject_GC_Track(st->nursery[i]);
-            st->nursery[i] = NULL;
-        }
+    kleisli_show_calls(st);
+    for (int n = 0; n < CALL_POOLS; n++) {
+        DoeffFreeList dead = {st->calls[n].free, 0};
+        st->calls[n].free = NULL;
+        st->calls[n].count = 0;
+        freelist_drain(&dead);
     }
 }
 
-DOEFF_INLINE PyObject *
-call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
-         Py_ssize_t nargs, PyObject *kwnames)
+/* Takes a call that the collector does not know, alive or about to be freed; 1 if there was room. */
+static inline int
+pool_add(EngineState *st, KleisliCall *call)
+{
+    CallPool *pool = Py_SIZE(call) < CALL_POOLS ? &st->calls[Py_SIZE(call)] : NULL;
+    if (!DOEFF_FREE_LISTS || pool == NULL || pool->count == CALL_POOL_SIZE) {
+        return 0;
+    }
+    pool->members[pool->count++] = (PyObject *)call;
+    call->pooled = 1;
+    return 1;
+}
+
+DOEFF_INLINE void
+call_fill(KleisliCall *call, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
+          Py_ssize_t n, PyObject *kwnames)
 {
     Py_ssize_t bound = self != NULL;
-    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    Py_ssize_t n = nargs + nkw + bound;
-    KleisliCall *call = n < 4 ? (KleisliCall *)freelist_pop(&st->free_calls[n]) : NULL;
-    if (call == NULL) {
-        call = PyObject_GC_NewVar(KleisliCall, st->KleisliCall_Type, n);
-        if (call == NULL) {
-            return NULL;
-        }
-    }
+    char suspect = 0;
     Py_SET_SIZE(call, n); /* the free list keeps its link there */
     call->kleisli = (Kleisli *)Py_NewRef(kleisli);
-    call->kwnames = nkw == 0 ? NULL : Py_NewRef(kwnames);
+    call->kwnames = kwnames == NULL || PyTuple_GET_SIZE(kwnames) == 0 ? NULL : Py_NewRef(kwnames);
     call->created_at = NULL;
     call->bound = (int)bound;
     if (bound) {
         call->args[0] = Py_NewRef(self);
     }
-    for (Py_ssize_t i = 0; i < nargs + nkw; i++) {
-        call->args[bound + i] = Py_NewRef(args[i]);
+    for (Py_ssize_t i = bound; i < n; i++) {
+        PyObject *arg = Py_NewRef(args[i - bound]);
+        call->args[i] = arg;
+        suspect |= PyType_HasFeature(Py_TYPE(arg), Py_TPFLAGS_HEAPTYPE) != 0; /* static types are never ours */
     }
-    nursery_enter(st, call);
+    call->suspect = suspect;
+}
+
+/* The long way: no member of the pool is free, the time to show calls has come, or origins are recorded. */
+static PyObject *
+call_new_slowly(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
+                Py_ssize_t n, PyObject *kwnames)
+{
+    CallPool *pool = n < CALL_POOLS ? &st->calls[n] : NULL;
+    if (st->calls_left <= 0 || (pool != NULL && pool->count == CALL_POOL_SIZE)) {
+        kleisli_show_calls(st);
+    }
+    KleisliCall *call;
+    if (pool != NULL && pool->free != NULL) {
+        call = (KleisliCall *)pool_pop(pool);
+        call_fill(call, kleisli, self, args, n, kwnames);
+    }
+    else {
+        call = PyObject_GC_NewVar(KleisliCall, st->KleisliCall_Type, n);
+        if (call == NULL) {
+            return NULL;
+        }
+        call_fill(call, kleisli, self, args, n, kwnames);
+        if (!pool_add(st, call)) {
+            call->pooled = 0;
+            PyObject_GC_Track(call);
+        }
+    }
     if (DOEFF_UNLIKELY(st->record_origins)) {
         PyObject *module = PyImport_ImportModule("doeff._origin");
         call->created_at = module == NULL ? NULL : PyObject_CallMethod(module, "capture", NULL);
@@ -313,6 +435,20 @@ call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL *
         }
     }
     return (PyObject *)call;
+}
+
+DOEFF_INLINE PyObject *
+call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
+         Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t n = nargs + (self != NULL) + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    if (DOEFF_LIKELY(n < CALL_POOLS && st->calls_left > 0 && st->calls[n].free != NULL)) {
+        st->calls_left--;
+        PyObject *op = pool_pop(&st->calls[n]);
+        call_fill((KleisliCall *)op, kleisli, self, args, n, kwnames);
+        return op;
+    }
+    return call_new_slowly(st, kleisli, self, args, n, kwnames);
 }
 
 static int
@@ -329,21 +465,20 @@ call_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-static inline int
+static int
 call_release(PyObject *op)
 {
     KleisliCall *call = (KleisliCall *)op;
     Kleisli *kleisli = call->kleisli;
-    /* A type that the collector has cleared no longer leads to the state. */
-    EngineState *st = ((PyHeapTypeObject *)Py_TYPE(op))->ht_module == NULL ? NULL : kleisli->st;
-    Py_ssize_t n = Py_SIZE(call);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        Py_DECREF(call->args[i]);
+    /* A type that the collector has cleared no longer leads to the state; a member of a pool does. */
+    int alone = !call->pooled && ((PyHeapTypeObject *)Py_TYPE(op))->ht_module == NULL;
+    EngineState *st = alone ? NULL : kleisli->st;
+    call_release_arguments(call);
+    int kept = st != NULL && (call->pooled || pool_add(st, call));
+    if (kept) {
+        pool_push(&st->calls[Py_SIZE(op)], call);
     }
-    Py_XDECREF(call->kwnames);
-    Py_XDECREF(call->created_at);
-    int kept = n < 4 && st != NULL && freelist_push(&st->free_calls[n], op);
-    if (!kept) {
+    else {
         Py_TYPE(op)->tp_free(op);
     }
     Py_DECREF(kleisli);
@@ -353,19 +488,12 @@ call_release(PyObject *op)
 static void
 call_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
-    KleisliCall *call = (KleisliCall *)op;
-    if (DOEFF_LIKELY(call->nursery >= 0)) {
-        if (((PyHeapTypeObject *)tp)->ht_module != NULL) {
-            call->kleisli->st->nursery[call->nursery] = NULL;
-        }
-        if (!call_release(op)) { /* at most NURSERY_SIZE of these are nested */
-            Py_DECREF(tp);
-        }
+    if (DOEFF_LIKELY(((KleisliCall *)op)->pooled)) {
+        (void)call_release(op); /* the pools are small, so few of these are nested */
         return;
     }
     PyObject_GC_UnTrack(op);
-    nesting_dealloc(engine_nesting_of(tp), op, call_dealloc, call_release);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, call_dealloc, call_release);
 }
 
 static PyObject *

@@ -6,7 +6,9 @@
  * such parameters (the plan) is worked out once per function, at its first run.
  *
  * A KleisliCall holds its arguments inline: positionals, then keyword values in the
- * order of kwnames. It is immutable and comes from a free list by size.
+ * order of kwnames. It is immutable. Most calls are performed and gone at once, so a
+ * fresh one comes from a small pool by size, whose members the collector does not know;
+ * one that lives on leaves the pool, and the collector is told.
  */
 #ifndef DOEFF_KLEISLI_H
 #define DOEFF_KLEISLI_H
@@ -48,17 +50,22 @@ typedef struct KleisliCall {
     Kleisli *kleisli;          /* strong */
     PyObject *kwnames;         /* tuple or NULL; strong */
     PyObject *created_at;      /* strong or NULL */
-    int nursery;               /* slot of the nursery; -1: the collector knows the call */
     int bound;                 /* the first argument is an instance or class: never evaluated */
+    char pooled;               /* 0: the collector knows the call */
+    char suspect;              /* some argument may be a program */
     PyObject *args[];
 } KleisliCall;
 
+/* Performs a call (stolen, but not by DOEFF_RAISE). DOEFF_PASS: *out is a generator on top that has not
+ * begun (borrowed from its frame). */
 DoeffStep kleisli_call_start(DoeffContext *cx, PyObject *call, PyObject **out);
 /* Calls a Python handler with (effect, ctx), arguments as they are; its result frame is on top. */
 DoeffStep kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyObject *ctx,
                                PyObject **out);
-/* Shows every young call to the collector. */
-void kleisli_empty_nursery(EngineState *st);
+/* Shows the calls of the pools that are alive to the collector: they are members no longer. */
+void kleisli_show_calls(EngineState *st);
+/* The same, and the dead ones are freed. */
+void kleisli_drain_calls(EngineState *st);
 int kleisli_room_init(PyObject *module, EngineState *st);
 
 #endif

@@ -73,9 +73,6 @@ generator_program_start(DoeffContext *cx, PyObject *program, PyObject **out)
 DoeffEffectFn
 machine_program_fn(EngineState *st, PyTypeObject *type)
 {
-    if (type == st->KleisliCall_Type) {
-        return kleisli_call_start;
-    }
     if (type == st->rec.Pure->type) {
         return pure_start;
     }

@@ -10,6 +10,8 @@ typedef struct RuntimeResult {
     PyObject *value, *error, *store, *env, *traceback; /* strong or NULL */
     DoeffTrace *trace;  /* strong or NULL */
     PyObject *captured; /* strong or NULL */
+    EngineState *st;    /* borrowed: our type keeps the module */
+    int tracked;        /* the collector knows it */
 } RuntimeResult;
 
 /* ---- the object ---- */
@@ -28,6 +30,15 @@ keep_trace(RuntimeResult *r, DoeffMachine *m)
     }
 }
 
+/* Nothing that the result holds can ever lead back to it: most runs that come by the thousand end so. The
+ * store is never handed out. */
+static int
+is_leaf(RuntimeResult *r)
+{
+    return r->error == NULL && !PyType_HasFeature(Py_TYPE(r->value), Py_TPFLAGS_HAVE_GC)
+           && PyDict_GET_SIZE(r->store) == 0 && Py_REFCNT(r->store) == 2 && PyDict_GET_SIZE(r->env) == 0;
+}
+
 PyObject *
 result_new(DoeffMachine *m, PyObject *value, PyObject *error)
 {
@@ -43,15 +54,20 @@ result_new(DoeffMachine *m, PyObject *value, PyObject *error)
     }
     r->value = value;
     r->error = error;
-    r->store = Py_XNewRef(m->cx.store);
-    r->env = Py_XNewRef(m->cx.env);
+    r->store = Py_NewRef(m->cx.store);
+    r->env = Py_NewRef(m->cx.env);
     r->traceback = NULL;
     r->trace = NULL;
     r->captured = NULL;
+    r->st = st;
+    r->tracked = 0;
     if (error != NULL) {
         keep_trace(r, m);
     }
-    PyObject_GC_Track(r);
+    if (!DOEFF_FREE_LISTS || !is_leaf(r)) {
+        r->tracked = 1;
+        PyObject_GC_Track(r);
+    }
     return (PyObject *)r;
 }
 
@@ -89,7 +105,7 @@ result_release(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
     (void)result_clear(op);
-    if (((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&engine_state_of(tp)->free_results, op)) {
+    if (((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&((RuntimeResult *)op)->st->free_results, op)) {
         return 1;
     }
     tp->tp_free(op);
@@ -99,8 +115,14 @@ result_release(PyObject *op)
 static void
 result_dealloc(PyObject *op)
 {
-    PyObject_GC_UnTrack(op);
-    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, result_dealloc, result_release);
+    PyTypeObject *tp = Py_TYPE(op);
+    if (((RuntimeResult *)op)->tracked) {
+        PyObject_GC_UnTrack(op);
+        nesting_dealloc(engine_nesting_of(tp), op, result_dealloc, result_release);
+    }
+    else if (!result_release(op)) {
+        Py_DECREF(tp);
+    }
 }
 
 static EngineState *

@@ -29,7 +29,7 @@ freelist_pop(DoeffFreeList *list)
 #ifdef Py_REF_DEBUG
         _Py_NewReference(op);
 #else
-        Py_SET_REFCNT(op, 1);
+        op->ob_refcnt = 1; /* it is 0: no need to ask whether it is immortal */
 #endif
     }
     return op;

@@ -155,7 +155,9 @@ record_dealloc(PyObject *op)
         Py_DECREF(tp);
         return;
     }
-    nesting_dealloc(engine_nesting_of(tp), op, record_dealloc, record_release);
+    DoeffNesting *nesting = DOEFF_LIKELY(((PyHeapTypeObject *)tp)->ht_module != NULL) ? &info->st->nesting
+                                                                                     : engine_nesting_of(tp);
+    nesting_dealloc(nesting, op, record_dealloc, record_release);
 }
 
 /* ---- construction from Python ---- */
