@@ -9,6 +9,7 @@ import sys
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -47,24 +48,25 @@ def include() -> str:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory) -> Path:
+def built():
     """The folder with the modules stranger and past (which has another ABI number)."""
     pytest.importorskip("setuptools")
-    folder = tmp_path_factory.mktemp("stranger")
-    shutil.copy(Path(__file__).with_name("stranger.c"), folder)
-    (folder / "setup.py").write_text(SETUP)
-    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-    done = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace", include()],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "warning:" not in done.stderr, done.stderr
-    return folder
+    with (
+        TemporaryDirectory() as folder
+    ):  # tmp_path would keep tests from being repeated
+        shutil.copy(Path(__file__).with_name("stranger.c"), folder)
+        (Path(folder) / "setup.py").write_text(SETUP)
+        done = subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace", include()],
+            cwd=folder,
+            env={k: v for k, v in os.environ.items() if k != "LD_PRELOAD"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning:" not in done.stderr, done.stderr
+        yield Path(folder)
 
 
 def load(folder: Path, name: str):
