@@ -109,6 +109,39 @@ def over_driven(effect):
     )
 
 
+# ---- a handler of somebody else's ---------------------------------------------------------------
+@do
+def kv_get_loop(effect, loops=LOOPS):
+    began = process_time_ns()
+    for _ in repeat(None, loops):
+        yield effect("key")
+    return (process_time_ns() - began) / loops
+
+
+@do
+def kv_put_loop(effect, loops=LOOPS):
+    began = process_time_ns()
+    for _ in repeat(None, loops):
+        yield effect("key", 1)
+    return (process_time_ns() - began) / loops
+
+
+def times_built_in(kv_effect, effect):
+    """The same loop with an effect of examples/native_handler, which make bench builds."""
+    import doeff_kv
+
+    loop = {"KvGet": kv_get_loop, "KvPut": kv_put_loop}[kv_effect]
+
+    def under_handler(constructor):
+        handler = doeff_kv.kv_handler({"key": 1})
+        return run(WithHandler(handler=handler, program=loop(constructor)))
+
+    return measure.times_reference(
+        lambda: under_handler(getattr(doeff_kv, kv_effect)),
+        lambda: under_handler(effect),
+    )
+
+
 # ---- the same below something -------------------------------------------------------------------
 class Other(EffectBase):
     pass
@@ -295,6 +328,7 @@ def bytes_of_nested_program():
 CALLS_OVER = "calls over driven"
 TIMES_ALONE = "x the same alone"
 HALF, MORE, FLAT = (0.5, 0.5), (0.6, 0.6), (1.05, 1.05)
+SAME = (1.1, 1.1)  # times of two places in memory differ by that much
 
 ROWS = [
     Row("Ask through the preset", CALLS_OVER, HALF, partial(over_driven, "Ask")),
@@ -319,6 +353,8 @@ ROWS = [
         )
         for e in ("Ask", "Put")
     ),
+    Row("KvGet of an extension", "x Get", SAME, partial(times_built_in, "KvGet", Get)),
+    Row("KvPut of an extension", "x Put", SAME, partial(times_built_in, "KvPut", Put)),
     Row("nested program", "x yield from", (1.35, 1.55), nested),
     # Making an instance of a Python class costs what Python takes for it, so the bound is for one
     # that is made once.
