@@ -99,6 +99,7 @@ struct DoeffContext {
     PyObject *env;      /* FrozenDict in force: read with PyDict_*, change with Doeff_SetEnv */
     PyObject *store;    /* dict of the task: read with PyDict_*, write to what Doeff_Store gives */
     DoeffEngine *st;    /* the engine */
+    PyObject *data;     /* of the handler whose effect function is at work, borrowed or NULL; not for frames */
     /* The rest is for the functions below. */
     struct DoeffHandlerContext *forwarder; /* a handler's body yielded the effect that it was given; borrowed */
     PyObject *scopes;   /* the innermost open scope, or NULL; strong */
@@ -261,8 +262,6 @@ Doeff_Known(DoeffEngine *engine, DoeffKnown which)
     F(int, Serve, (PyObject *handler, PyTypeObject *type, DoeffEffectFn fn), (handler, type, fn))                     \
     /* How the handler's scope shows in stack traces: as a frame of this kind, a: handler, b: its data. */            \
     F(int, ShowAs, (PyObject *handler, const DoeffFrameKind *kind), (handler, kind))                                  \
-    /* The data (borrowed or NULL) of the handler whose effect function is at work; not for frames. */                \
-    F(PyObject *, HandlerData, (DoeffContext *cx), (cx))                                                              \
                                                                                                                       \
     /* -- what effect functions and frames do -- */                                                                   \
     /* Slow path of Doeff_Begin. */                                                                                   \

@@ -95,7 +95,7 @@ static DoeffStep
 do_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     PyObject *what = DOEFF_FIELD(effect, 0), *arg = DOEFF_FIELD(effect, 1);
-    PyObject *topic = Doeff_HandlerData(cx); /* any object that lives long enough */
+    PyObject *topic = cx->data; /* any object that lives long enough */
     if (is(what, "raise nothing")) {
         return DOEFF_RAISE;
     }
@@ -225,7 +225,7 @@ do_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 static DoeffStep
 any_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    PyObject *seen = Doeff_HandlerData(cx);
+    PyObject *seen = cx->data;
     PyObject *name = PyUnicode_FromString(Doeff_TypeName(effect));
     int failed = name == NULL || PyList_Append(seen, name) < 0;
     Py_XDECREF(name);

@@ -119,12 +119,6 @@ Doeff_ShowAs(PyObject *handler, const DoeffFrameKind *kind)
     return 0;
 }
 
-PyObject *
-Doeff_HandlerData(DoeffContext *cx)
-{
-    return machine_handler_at_work(MACHINE_OF(cx))->data;
-}
-
 /* ---- effect functions and frames ---- */
 
 int

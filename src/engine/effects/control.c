@@ -119,7 +119,7 @@ static DoeffStep
 intercept_any(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     /* The handler, and with it the tuple, is held by the fiber that is running. */
-    PyObject *transforms = Doeff_HandlerData(cx);
+    PyObject *transforms = cx->data;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(transforms); i++) {
         PyObject *answer = PyObject_CallOneArg(PyTuple_GET_ITEM(transforms, i), effect);
         if (answer == NULL) {

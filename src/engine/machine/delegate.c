@@ -47,6 +47,7 @@ delegate_start(DoeffContext *cx, PyObject *program, PyObject **out)
         cx->forwarder = fiber->handling;
     }
     m->delegate = handler;
+    cx->data = handler->data;
     DoeffStep step = fn(cx, delegate->effect, out);
     if (DOEFF_UNLIKELY((step == DOEFF_RAISE && !PyErr_Occurred()) || (step != DOEFF_PASS && step != DOEFF_RAISE && *out == NULL))) {
         step = machine_blame(m, delegate->effect, step);

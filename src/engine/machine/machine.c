@@ -633,6 +633,7 @@ perform:
         }
         PyObject *answer = NULL;
         m->at = entry->node;
+        m->cx.data = entry->data;
         m->cx.forwarder = forwarder;
         DoeffStep step = entry->fn(&m->cx, yielded, &answer);
         if (DOEFF_LIKELY(step == DOEFF_VALUE && answer != NULL)) {

@@ -37,6 +37,7 @@ typedef struct NodeEntry {
     PyTypeObject *type; /* strong; NULL: empty */
     DoeffEffectFn fn;
     HandlerNode *node;  /* borrowed: on our own chain outward; NULL for the machine's own controls */
+    PyObject *data;     /* what a native handler keeps for itself; borrowed from it, or NULL */
 } NodeEntry;
 
 #define NODE_CACHE_SIZE 32 /* a power of two; direct-mapped, so a program with more classes only searches more */
@@ -155,13 +156,6 @@ DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, Py
  * performed as a program) until the run ends or an effect escapes: RUN_DONE and its value, RUN_FAILED and the
  * exception that left it, RUN_ESCAPED and the action, whose answer the run goes on with. *out is strong. */
 RunEnd machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out);
-/* The native handler whose effect function is at work (borrowed). */
-static inline NativeHandler *
-machine_handler_at_work(DoeffMachine *m)
-{
-    return m->delegate != NULL ? m->delegate : (NativeHandler *)m->at->handler;
-}
-
 /* Unwinds a captured chain by GeneratorExit, which is set for the caller to deliver; its finally
  * blocks perform their effects under the handlers outside. Then `next` happens with what (stolen:
  * value, program, or exception) at what is the top now. -1 with another error set. */

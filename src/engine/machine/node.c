@@ -190,6 +190,9 @@ node_resolve(EngineState *st, HandlerNode *node, PyTypeObject *type)
         entry->type = (PyTypeObject *)Py_NewRef(type);
         entry->fn = fn;
         entry->node = found;
+        entry->data = found != NULL && Py_IS_TYPE(found->handler, st->NativeHandler_Type)
+                          ? ((NativeHandler *)found->handler)->data
+                          : NULL;
         if (((PyHeapTypeObject *)type)->ht_module == NULL || !(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE)) {
             node->foreign = 1;
         }
@@ -298,7 +301,7 @@ forget_foreign(HandlerNode *node)
     for (int i = 0; i < NODE_CACHE_SIZE; i++) {
         PyTypeObject *type = node->cache[i].type;
         if (type != NULL && !(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE)) {
-            node->cache[i] = (NodeEntry){NULL, NULL, NULL};
+            node->cache[i] = (NodeEntry){NULL};
             Py_DECREF(type);
         }
     }
@@ -352,7 +355,7 @@ node_clear(PyObject *op)
     Py_CLEAR(node->wants);
     for (int i = 0; node->cache != EMPTY_CACHE && i < NODE_CACHE_SIZE; i++) {
         PyTypeObject *type = node->cache[i].type;
-        node->cache[i] = (NodeEntry){NULL, NULL, NULL};
+        node->cache[i] = (NodeEntry){NULL};
         Py_XDECREF(type);
     }
     return 0;

@@ -15,7 +15,7 @@ enum { KV_TABLE, KV_MISSING, KV_PAUSED, KV_DATA };
 static inline PyObject * /* borrowed */
 kv_data(DoeffContext *cx, int which)
 {
-    return PyTuple_GET_ITEM(Doeff_HandlerData(cx), which);
+    return PyTuple_GET_ITEM(cx->data, which);
 }
 
 /* ---- KvPut and KvScan answer in place ---- */
