@@ -1,7 +1,7 @@
 """What a request of a v1 handler makes the runtime do.
 
-``answer`` is the body of the handler that gave the request: it performs the public effect that
-does the work, outside the v1 handlers, and resumes the continuation with the outcome.
+``answer`` is the body of the handler that gave the request: it performs the effect that does the
+work, outside the v1 handlers, and resumes the continuation with the outcome.
 
 Contract: programs, part 5; concurrency, part 4.
 """
@@ -16,6 +16,7 @@ from ._engine import (
     PerformEffect,
     ResolveFuture,
     ResumeK,
+    _CreateTaskEffect,
 )
 
 TYPE_CHECKING = False
@@ -28,10 +29,34 @@ if TYPE_CHECKING:
     Steps = Generator[Any, Any, Any]
 
 
-def answer(request: Request, env: Mapping[Any, Any], k: Sequence[Any]) -> Steps:
+class Asked:
+    """A request with what was in force when the handler gave it."""
+
+    __slots__ = ("env", "layer", "request", "store")
+
+    def __init__(
+        self,
+        request: Any,
+        env: Mapping[Any, Any] | None,
+        store: Mapping[str, Any] | None,
+        layer: Any,
+    ) -> None:
+        self.request = request
+        self.env = env
+        self.store = store
+        self.layer = layer
+
+
+def answer(
+    request: Request,
+    env: Mapping[Any, Any] | None,
+    store: Mapping[str, Any] | None,
+    k: Sequence[Any],
+    layer: Any,
+) -> Steps:
     """Perform the request and give its outcome to ``k``."""
     try:
-        value = yield from _STEPS[type(request)](request)
+        value = yield from _STEPS[type(request)](Asked(request, env, store, layer))
     except Exception as error:
         return ResumeK(k=k, env=env, error=error)
     return ResumeK(k=k, env=env, value=value)
@@ -50,32 +75,32 @@ def _constructor(name: str, request: Request) -> Callable[..., Any]:
     return found
 
 
-def _perform_effect(request: PerformEffect) -> Steps:
-    return (yield request.effect)
+def _perform_effect(asked: Asked) -> Steps:
+    return (yield asked.request.effect)
 
 
-def _await_external(request: AwaitExternal) -> Steps:
-    return (yield _constructor("Await", request)(request.awaitable))
+def _await_external(asked: Asked) -> Steps:
+    return (yield _constructor("Await", asked.request)(asked.request.awaitable))
 
 
-def _create_task(request: CreateTask) -> Steps:
+def _create_task(asked: Asked) -> Steps:
     from .cesk.types import TaskHandle, TaskId
 
-    task = yield _constructor("Spawn", request)(request.program)
+    task = yield _CreateTaskEffect(asked.request.program)
     return TaskHandle(TaskId.new(), task)
 
 
-def _create_future(request: CreateFuture) -> Steps:
+def _create_future(asked: Asked) -> Steps:
     from .cesk.types import FutureHandle, FutureId
 
-    promise = yield _constructor("CreatePromise", request)()
+    promise = yield _constructor("CreatePromise", asked.request)()
     return FutureHandle(FutureId.new(promise), promise.future)
 
 
-def _resolve_future(request: ResolveFuture) -> Steps:
+def _resolve_future(asked: Asked) -> Steps:
     from .cesk.types import FutureId
 
-    future_id = request.future_id
+    future_id = asked.request.future_id
     if not isinstance(future_id, FutureId):
         raise TypeError(
             "future_id of ResolveFuture must be the future_id of a FutureHandle, got "
@@ -86,18 +111,24 @@ def _resolve_future(request: ResolveFuture) -> Steps:
         raise KeyError(future_id)
     if promise.is_completed:
         raise RuntimeError(f"{future_id} was resolved before")
-    yield _constructor("CompletePromise", request)(promise, request.value)
+    complete = _constructor("CompletePromise", asked.request)
+    yield complete(promise, asked.request.value)
 
 
-def _create_spawn(request: CreateSpawn) -> Steps:
+def _create_spawn(asked: Asked) -> Steps:
+    from . import _v1_spawn
     from .cesk.types import SpawnHandle, SpawnId
 
-    spawn = _constructor("Spawn", request)
-    task = yield spawn(request.program, backend=request.backend)
+    promise = yield _constructor("CreateExternalPromise", asked.request)()
+    start = _v1_spawn.BACKENDS[asked.request.backend]
+    start(asked.request.program, asked.layer, asked.env, asked.store, promise)
+    # A task waits for it, so that cancelling the handle, or the end of the run, reaches the backend.
+    waiting = _constructor("Wait", asked.request)(promise.future)
+    task = yield _constructor("Spawn", asked.request)(waiting)
     return SpawnHandle(SpawnId.new(), task)
 
 
-_STEPS: dict[type, Callable[[Any], Steps]] = {
+_STEPS: dict[type, Callable[[Asked], Steps]] = {
     AwaitExternal: _await_external,
     CreateFuture: _create_future,
     CreateSpawn: _create_spawn,

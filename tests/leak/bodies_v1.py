@@ -8,6 +8,7 @@ from doeff import (
     CachePut,
     EffectBase,
     FrozenDict,
+    Gather,
     Get,
     InterpreterInvariantError,
     Local,
@@ -15,6 +16,7 @@ from doeff import (
     Put,
     Safe,
     Tell,
+    Wait,
     WithHandler,
     do,
 )
@@ -26,6 +28,8 @@ from doeff.cesk.frames import (
     ContinueValue,
 )
 from doeff.cesk.state import (
+    CreateFuture,
+    CreateSpawn,
     CreateTask,
     PerformEffect,
     PerformIO,
@@ -319,3 +323,49 @@ def leak_v1_pure():
         return value_of([effect.value], task, store)
 
     return run(Pure(1).map(str), answer, {PureEffect: handle}).value
+
+
+# ---- requests that need tasks ----------------------------------------------------------------------
+class Make(EffectBase):
+    def __init__(self, request):
+        self.request = request
+
+
+def making(program):
+    runtime = SyncRuntime(
+        {Make: lambda e, task, store: value_of(e.request, task, store), Ping: answer}
+    )
+    return runtime.run(program, env={"one": 1}, store={"count": 0})
+
+
+def leak_v1_create_task():
+    @do
+    def program():
+        task = yield Make(CreateTask(outer()))
+        left = yield Make(CreateTask(twice()))
+        return (yield Wait(task)), (yield Gather(task, left)), (yield Get("count"))
+
+    return making(program()).value
+
+
+def leak_v1_futures():
+    @do
+    def program():
+        future = yield Make(CreateFuture())
+        yield Make(CreateFuture())
+        yield Make(ResolveFuture(future.future_id, 1))
+        again = yield Safe(Make(ResolveFuture(future.future_id, 1)))
+        return (yield Wait(future)), type(again.error).__name__
+
+    return making(program()).value
+
+
+def leak_v1_thread():
+    @do
+    def program():
+        fine = yield Make(CreateSpawn(outer(), "thread"))
+        failing = yield Make(CreateSpawn(Get("absent"), "thread"))
+        failed = yield Safe(Wait(failing))
+        return (yield Wait(fine)), type(failed.error).__name__
+
+    return making(program()).value

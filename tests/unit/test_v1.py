@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
+import threading
 import weakref
+from pathlib import Path
 
 import pytest
 
+import doeff
 from doeff import (
     IO,
     Ask,
     CacheGet,
     CachePut,
     CESKState,
+    CompletePromise,
+    CreatePromise,
     EffectBase,
     FrozenDict,
+    Gather,
     Get,
     GetTime,
     Intercept,
@@ -25,11 +34,14 @@ from doeff import (
     Program,
     Pure,
     Put,
+    Race,
     RuntimeResult,
     Safe,
+    Spawn,
     Step,
     Tell,
     UnhandledEffectError,
+    Wait,
     WithHandler,
     _engine,
     do,
@@ -1156,3 +1168,229 @@ def test_runs_do_not_keep_the_users_handlers():
     gc.collect()
     assert gone() is None
     _engine._drain()
+
+
+# ---- requests that need tasks -----------------------------------------------------------------------
+
+
+class Make(EffectBase):
+    def __init__(self, request):
+        self.request = request
+
+
+def make(effect, ts, store):
+    return value_of(effect.request, ts, store)
+
+
+@do
+def adding(n):
+    for _ in range(3):
+        yield Modify("n", lambda v: v + 1)
+    return n, (yield Get("n"))
+
+
+def test_created_tasks_share_the_store():
+    @do
+    def program():
+        shared = yield Make(CreateTask(adding("shared")))
+        isolated = yield Spawn(adding("isolated"))
+        assert isinstance(shared.task_id, TaskId)
+        return (yield Gather(shared, isolated)), (yield Get("n"))
+
+    result = run(program(), {Make: make}, store={"n": 0})
+    assert result.value == ([("shared", 3), ("isolated", 3)], 3)
+    assert result.raw_store == {"n": 3}
+
+
+def test_created_tasks_have_the_handlers_of_the_origin():
+    @do
+    def inner(effect: Narrower, ctx):
+        return "inner"
+
+    @do
+    def child():
+        return (yield E(1)), (yield Narrower()), (yield Ask("a"))
+
+    @do
+    def program():
+        task = yield Make(CreateTask(child()))
+        return (yield Wait(task))
+
+    whole = WithHandler(inner, Local({"a": 2}, program()))
+    assert run(whole, {Make: make, E: add_one}, env={"a": 1}).value == (2, "inner", 2)
+
+
+def test_a_store_that_a_handler_replaces_reaches_the_whole_group():
+    def replace(effect, ts, store):
+        return value_of(None, ts, {**store, "n": effect.n})
+
+    @do
+    def child():
+        yield E(5)
+
+    @do
+    def program():
+        task = yield Make(CreateTask(child()))
+        yield Wait(task)
+        return (yield Get("n"))
+
+    assert run(program(), {Make: make, E: replace}, store={"n": 0}).value == 5
+
+
+def test_futures():
+    @do
+    def resolver(future_id):
+        return (yield Make(ResolveFuture(future_id, "value")))
+
+    @do
+    def program():
+        future = yield Make(CreateFuture())
+        task = yield Spawn(resolver(future.future_id))
+        value = yield Wait(future)
+        again = yield Safe(Make(ResolveFuture(future.future_id, 1)))
+        first = yield Race(future, task)
+        return value, (yield Wait(task)), again, first.value
+
+    value, gave, again, first = run(program(), {Make: make}).value
+    assert (value, gave, first) == ("value", None, "value")
+    assert isinstance(again.error, RuntimeError)
+    assert "resolved before" in str(again.error)
+
+
+def test_a_program_on_a_thread():
+    @do
+    def elsewhere():
+        thread = yield E()
+        yield Put("n", 5)
+        return thread.name, (yield Ask("a")), (yield Get("m"))
+
+    @do
+    def program():
+        handle = yield Make(CreateSpawn(elsewhere(), "thread"))
+        failing = yield Make(CreateSpawn(Get("absent"), "thread"))
+        assert isinstance(handle.spawn_id, SpawnId)
+        yield Put("m", "later")
+        return (yield Wait(handle)), (yield Safe(Wait(failing))), (yield Get("n"))
+
+    handlers = {Make: make, E: asking(PerformIO(threading.current_thread))}
+    value, failed, n = run(
+        program(), handlers, env={"a": 1}, store={"n": 0, "m": "before"}
+    ).value
+    assert value == ("doeff-spawn", 1, "before")
+    assert isinstance(failed.error, KeyError)
+    assert n == 0
+
+
+PROCESS = """
+import os
+from doeff import EffectBase, Get, Pure, Safe, Spawn, Wait, do
+from doeff.cesk import SyncRuntime
+from doeff.cesk.frames import ContinueValue
+from doeff.cesk.state import CreateSpawn, PerformIO
+
+class Make(EffectBase):
+    def __init__(self, request):
+        self.request = request
+
+def make(effect, task_state, store):
+    k = task_state.kontinuation
+    return ContinueValue(effect.request, task_state.env, store, k)
+
+@do
+def elsewhere(n):
+    pid = yield Make(PerformIO(os.getpid))
+    return pid, n + (yield Get("n"))
+
+@do
+def exits():
+    yield Make(PerformIO(lambda: 0))
+    os._exit(3)
+
+@do
+def program():
+    handles = []
+    for each in (elsewhere(1), Get("absent"), Pure(lambda: 0), exits()):
+        handles.append((yield Make(CreateSpawn(each, "process"))))
+    outcomes = []
+    for handle in handles:
+        outcomes.append((yield Safe(Wait(handle))))
+    return outcomes
+
+if __name__ == "__main__":
+    done, *failed = SyncRuntime({Make: make}).run(program(), store={"n": 1}).value
+    pid, n = done.value
+    assert pid != os.getpid() and n == 2, done
+    print(*(type(each.error).__name__ for each in failed), failed[-1].error)
+"""
+
+
+def test_a_program_in_a_process(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(PROCESS)
+    path = str(Path(doeff.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == [
+        "KeyError",
+        "AttributeError" if sys.version_info < (3, 14) else "PicklingError",
+        "RuntimeError",
+        *["the", "process", "ended", "without", "an", "answer,", "exit", "code", "3"],
+    ]
+
+
+def test_requests_of_a_kept_continuation():
+    """A request is performed before its outcome goes to k, wherever k leads."""
+
+    def handle(effect, ts, store):
+        k = [Doubling(True)] + ts.kontinuation  # noqa: RUF005
+        return value_of(PerformEffect(Pure(4)), ts, store, k=k)
+
+    assert run(E(), {E: handle}).value == 8
+
+
+def test_waiting_defaults_can_be_wrapped():
+    seen = []
+
+    def wrap(default):
+        def handler(effect, ts, store):
+            seen.append(type(effect).__name__)
+            return default(effect, ts, store)
+
+        return handler
+
+    @do
+    def program():
+        task = yield Spawn(adding("a"))
+        promise = yield CreatePromise()
+        yield CompletePromise(promise, 7)
+        both = yield Gather(task, promise.future)
+        return both, (yield Gather(Get("n"), Get("n"))), (yield Get("n"))
+
+    wrapped = {cls: wrap(default) for cls, default in default_handlers().items()}
+    expected = sync_run(program(), sync_handlers_preset, store={"n": 0}).value
+    assert run(program(), wrapped, store={"n": 0}).value == expected
+    assert {"SpawnEffect", "GatherEffect", "CompletePromiseEffect"} <= set(seen)
+
+
+def test_handles_of_the_users_own():
+    """Anything with a _handle can be waited for, also one that makes it anew each time."""
+
+    class Mine:
+        def __init__(self, task):
+            self.task = task
+
+        @property
+        def _handle(self):
+            return self.task._handle
+
+    @do
+    def program():
+        mine = Mine((yield Spawn(Pure(3))))
+        return (yield Wait(mine)), (yield Gather(mine, mine))
+
+    assert sync_run(program(), sync_handlers_preset).value == (3, [3, 3])

@@ -97,29 +97,41 @@ static PyType_Spec handle_spec = {
 DoeffWaitable *
 waitable_of(EngineState *st, PyObject *op)
 {
-    for (int depth = 0; depth < 8; depth++) { /* a _handle may lead to another one */
+    DoeffWaitable *found = NULL;
+    PyObject *held = NULL; /* what the last _handle gave: nobody else may know it */
+    for (int depth = 0; depth < 8 && found == NULL; depth++) { /* a _handle may lead to another one */
         if (Py_IS_TYPE(op, st->Task_Type) || Py_IS_TYPE(op, st->Future_Type)) {
-            return (DoeffWaitable *)op;
+            found = (DoeffWaitable *)op;
         }
-        if (Py_IS_TYPE(op, st->ExternalPromise_Type)) {
-            return external_future(op);
+        else if (Py_IS_TYPE(op, st->ExternalPromise_Type)) {
+            found = external_future(op);
         }
-        if (Py_IS_TYPE(op, st->Handle_Type)) {
-            return (DoeffWaitable *)((Handle *)op)->of;
+        else if (Py_IS_TYPE(op, st->Handle_Type)) {
+            found = (DoeffWaitable *)((Handle *)op)->of;
         }
-        if (Py_IS_TYPE(op, st->Promise_Type)) {
+        else if (Py_IS_TYPE(op, st->Promise_Type)) {
             PyErr_SetString(PyExc_TypeError, "a Promise cannot be waited for: wait for its .future");
+            break;
+        }
+        else {
+            PyObject *handle;
+            if (PyObject_GetOptionalAttr(op, st->str_handle, &handle) <= 0) {
+                break;
+            }
+            Py_XSETREF(held, handle);
+            op = handle;
+        }
+    }
+    if (found != NULL && held != NULL) {
+        int kept = Py_REFCNT((PyObject *)found) > 1; /* beside held, or what held keeps */
+        Py_DECREF(held);
+        if (!kept) {
+            PyErr_SetString(PyExc_TypeError, "nothing but its _handle keeps what is to be waited for");
             return NULL;
         }
-        PyObject *handle;
-        if (PyObject_GetOptionalAttr(op, st->str_handle, &handle) <= 0) {
-            break;
-        }
-        Py_DECREF(handle); /* op keeps it, or it is one of ours that its thing keeps */
-        if (Py_REFCNT(handle) < 1 || handle == op) {
-            break;
-        }
-        op = handle;
+    }
+    if (found != NULL) {
+        return found;
     }
     if (!PyErr_Occurred()) {
         const char *hint = Py_IS_TYPE(op, st->rec.Spawn->type)          ? " (yield the Spawn, that gives the Task)"
@@ -128,6 +140,7 @@ waitable_of(EngineState *st, PyObject *op)
         PyErr_Format(PyExc_TypeError, "only tasks, futures and external promises can be waited for, got %s%s",
                      type_name(op), hint);
     }
+    Py_XDECREF(held);
     return NULL;
 }
 

@@ -141,7 +141,7 @@ begin_request(DoeffContext *cx, DoeffHandlerContext *ctx, const FrameOutcome *o,
     PyObject *module = PyImport_ImportModule("doeff._v1");
     PyObject *body = NULL;
     if (module != NULL) {
-        body = PyObject_CallMethod(module, "answer", "OOO", o->out, o->env, o->k);
+        body = PyObject_CallMethod(module, "answer", "OOOOO", o->out, o->env, o->store, o->k, ctx->node->handler);
         Py_DECREF(module);
     }
     if (body == NULL || cesk_adopt_store(cx, o->store) < 0) {
@@ -466,7 +466,20 @@ done:
     return (PyObject *)layer;
 }
 
+/* _v1_handlers(layer): the user's entries, for a run elsewhere. */
+static PyObject *
+v1_handlers(PyObject *Py_UNUSED(module), PyObject *layer)
+{
+    if (!native_handler_check(layer) || ((NativeHandler *)layer)->data == NULL
+        || !PyDict_CheckExact(((NativeHandler *)layer)->data)) {
+        PyErr_SetString(PyExc_TypeError, "layer must be what _v1_layer gave");
+        return NULL;
+    }
+    return PyDict_Copy(((NativeHandler *)layer)->data);
+}
+
 static PyMethodDef functions[] = {
+    {"_v1_handlers", v1_handlers, METH_O, NULL},
     {"_v1_layer", v1_layer, METH_O, NULL},
     {NULL},
 };
@@ -482,7 +495,7 @@ int
 v1_room_init(PyObject *module, EngineState *st)
 {
     return v1_results_init(module, st) < 0 || v1_taskstate_init(module, st) < 0 || v1_defaults_init(module, st) < 0
-                   || v1_layer_init(module, st) < 0
+                   || v1_layer_init(module, st) < 0 || v1_tasks_init(module, st) < 0
                ? -1
                : 0;
 }

@@ -60,6 +60,7 @@ int default_classes(PyObject *module, int (*f)(PyTypeObject *type, NativeHandler
 int v1_results_init(PyObject *module, EngineState *st);
 int v1_taskstate_init(PyObject *module, EngineState *st);
 int v1_defaults_init(PyObject *module, EngineState *st);
+int v1_tasks_init(PyObject *module, EngineState *st);
 int v1_layer_init(PyObject *module, EngineState *st);
 int v1_room_init(PyObject *module, EngineState *st);
 
