@@ -45,7 +45,6 @@ intern_strings(EngineState *st)
         {&st->str_origin, "_origin"},
         {&st->str_trace, "__doeff_trace__"},
         {&st->str_handle, "_handle"},
-        {&st->str_gi_frame, "gi_frame"},
         {&st->str_generator, "generator"},
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {

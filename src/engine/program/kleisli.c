@@ -346,7 +346,9 @@ kleisli_show_calls(EngineState *st)
             }
             else {
                 call->pooled = 0;
-                PyObject_GC_Track(call);
+                if (!call->unseen) {
+                    PyObject_GC_Track(call);
+                }
             }
         }
         pool->count = kept;
@@ -398,6 +400,15 @@ call_fill(KleisliCall *call, Kleisli *kleisli, PyObject *self /* borrowed or NUL
         suspect |= PyType_HasFeature(Py_TYPE(arg), Py_TPFLAGS_HEAPTYPE) != 0; /* static types are never ours */
     }
     call->suspect = suspect;
+    call->unseen = 0;
+}
+
+void
+kleisli_keep_unseen(EngineState *st, PyObject *program)
+{
+    if (Py_IS_TYPE(program, st->KleisliCall_Type) && Py_REFCNT(program) == 2) {
+        ((KleisliCall *)program)->unseen = 1;
+    }
 }
 
 /* The long way: no member of the pool is free, the time to show calls has come, or origins are recorded. */

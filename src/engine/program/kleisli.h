@@ -53,6 +53,7 @@ typedef struct KleisliCall {
     int bound;                 /* the first argument is an instance or class: never evaluated */
     char pooled;               /* 0: the collector knows the call */
     char suspect;              /* some argument may be a program */
+    char unseen;               /* no need to show it: its owner is a live task */
     PyObject *args[];
 } KleisliCall;
 
@@ -66,6 +67,8 @@ DoeffStep kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *ef
 void kleisli_show_calls(EngineState *st);
 /* The same, and the dead ones are freed. */
 void kleisli_drain_calls(EngineState *st);
+/* A call that only its task and the effect that spawned it know: the collector need not see it. */
+void kleisli_keep_unseen(EngineState *st, PyObject *program);
 int kleisli_room_init(PyObject *module, EngineState *st);
 
 #endif

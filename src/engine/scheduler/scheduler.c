@@ -178,6 +178,43 @@ leave_context(PyObject *context)
     }
 }
 
+#define HIDDEN_MOST 8 /* frames of the innermost fiber that are looked at: a small task has one */
+
+static inline int
+is_generator(const DoeffFrame *frame)
+{
+    return frame->kind == &return_frame && (PyGen_CheckExact(frame->a) || PyCoro_CheckExact(frame->a));
+}
+
+static void
+hide_generators(DoeffTask *t)
+{
+    DoeffFiber *fiber = t->fiber;
+    if (fiber->len > HIDDEN_MOST) {
+        return;
+    }
+    t->hidden = 1;
+    for (Py_ssize_t i = 0; i < fiber->len; i++) {
+        if (is_generator(&fiber->frames[i])) {
+            PyObject_GC_UnTrack(fiber->frames[i].a);
+        }
+    }
+}
+
+void
+scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber)
+{
+    if (!t->hidden) {
+        return;
+    }
+    t->hidden = 0;
+    for (Py_ssize_t i = 0; i < fiber->len; i++) {
+        if (is_generator(&fiber->frames[i])) {
+            PyObject_GC_Track(fiber->frames[i].a);
+        }
+    }
+}
+
 static void
 save(DoeffMachine *m, DoeffTask *t)
 {
@@ -228,10 +265,21 @@ scheduler_go_on(DoeffMachine *m)
     }
 }
 
-static void
+/* -1 with an error: no memory to start a new task. */
+static int
 load(DoeffMachine *m, DoeffTask *t)
 {
     DoeffContext *cx = &m->cx;
+    if (!t->started) { /* only now: tasks that have not started stay small */
+        t->fiber = fiber_new(cx->st, NULL, t->node, (HandlerNode *)cx->st->root_node);
+        if (t->fiber == NULL) {
+            return -1;
+        }
+        Py_CLEAR(t->node);
+        t->started = 1;
+        t->fiber->ret_env = Py_NewRef(t->env); /* what it began with */
+    }
+    scheduler_show_generators(t, t->fiber);
     m->fiber = t->fiber;
     cx->env = t->env;
     cx->scopes = t->scopes;
@@ -249,6 +297,7 @@ load(DoeffMachine *m, DoeffTask *t)
         t->group->store = NULL;
     }
     enter_context(t->context);
+    return 0;
 }
 
 /* The state that lies in the machine belongs to nobody any more. */
@@ -296,7 +345,6 @@ take_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out)
         *out = answer;
         return DOEFF_VALUE;
     case ANSWER_PROGRAM:
-        t->started = 1;
         *out = answer;
         return DOEFF_PROGRAM;
     case ANSWER_ERROR:
@@ -648,6 +696,7 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         }
         if (old != NULL && old->waits != WAITS_NOT) { /* it blocks */
             save(m, old);
+            hide_generators(old);
             if (old->group != NULL) {
                 group_next(s, old->group);
             }
@@ -659,7 +708,12 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
                 if (old != NULL) {
                     save(m, old);
                 }
-                load(m, t);
+                if (load(m, t) < 0) {
+                    s->current = old = NULL;
+                    drop_answer(s, t);
+                    task_end(s, t, WAITABLE_ERROR, PyErr_GetRaisedException());
+                    continue;
+                }
                 s->current = t;
                 if (DOEFF_UNLIKELY(s->clock != NULL) && clock_sync_in(m) < 0) {
                     drop_answer(s, t);

@@ -116,6 +116,7 @@ struct DoeffTask {
     PyObject *cancel;         /* the error of the latest cancellation that was delivered; strong or NULL */
     struct DoeffNursery *scope;  /* innermost open Scope, that its children belong to; borrowed */
     union {
+        HandlerNode *node;    /* of a new one, which has no fiber yet: the handlers that it begins under; strong */
         Waiter one;
         Waiting *row;
         Py_ssize_t timer;
@@ -130,6 +131,7 @@ struct DoeffTask {
     unsigned char idle;       /* waits with PRIORITY_IDLE: does not hold the controlled clock */
     unsigned char swept;      /* cancelled because the run ends */
     unsigned char store_shared;
+    unsigned char hidden;     /* its generators are not known to the collector */
     unsigned char shielded;   /* open Shields: a cancellation waits for them */
     unsigned char cancel_due; /* one does */
     PyCodeObject *spawned_in; /* where Spawn was performed; strong or NULL */
@@ -250,6 +252,8 @@ PyObject *task_name(DoeffTask *t); /* of its program; strong */
 int task_check(EngineState *st, PyObject *op);
 DoeffTask *task_alloc(EngineState *st, DoeffScheduler *s);
 DoeffTask *task_spawn(DoeffContext *cx, PyObject *effect); /* a SpawnEffect, performed; borrowed */
+/* The collector need not see the generators of a blocked task; they must be shown again before they run or go. */
+void scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber);
 void task_release(DoeffScheduler *s, DoeffTask *t);
 void task_claim(DoeffTask *t); /* somebody asks for its outcome */
 int task_traverse_live(DoeffTask *t, visitproc visit, void *arg);

@@ -1,6 +1,7 @@
 #include "scheduler.h"
 
 #include "../effects/effects.h"
+#include "../program/kleisli.h"
 #include "../report/trace.h"
 
 /* task: the life of a task, and the effects Spawn, Cancel, is_done and Discard. */
@@ -72,7 +73,7 @@ note_place(DoeffMachine *m, DoeffTask *t)
         || !PyGen_CheckExact(fiber->frames[fiber->len - 1].a)) {
         return;
     }
-    PyObject *frame = PyObject_GetAttr(fiber->frames[fiber->len - 1].a, m->cx.st->str_gi_frame);
+    PyObject *frame = m->cx.st->generator_frame(fiber->frames[fiber->len - 1].a, NULL);
     if (frame != NULL && PyFrame_Check(frame)) {
         t->spawned_in = PyFrame_GetCode((PyFrameObject *)frame);
         t->spawned_at = PyFrame_GetLasti((PyFrameObject *)frame);
@@ -113,15 +114,18 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
         Py_DECREF(program);
         return NULL;
     }
+    kleisli_keep_unseen(st, program);
     t->answer = program;
     t->priority = t->wake_priority = priority;
     t->context = PyContext_CopyCurrent();
-    t->fiber = t->context == NULL ? NULL : fiber_new(st, NULL, node, (HandlerNode *)st->root_node);
-    if (t->fiber == NULL || (member && join_group(s, t) < 0)) {
+    if (DOEFF_LIKELY(t->context != NULL)) {
+        PyObject_GC_UnTrack(t->context); /* a live task is a root: see drop_context */
+    }
+    t->node = (HandlerNode *)Py_NewRef((PyObject *)node);
+    if (t->context == NULL || (member && join_group(s, t) < 0)) {
         Py_DECREF(t);
         return NULL;
     }
-    t->fiber->ret_env = Py_NewRef(env);
     t->env = Py_NewRef(env);
     if (member) {
         t->member = 1;
@@ -158,20 +162,49 @@ unlink_live(DoeffScheduler *s, DoeffTask *t)
     s->daemons -= t->daemon;
 }
 
+static void
+drop_node(DoeffTask *t)
+{
+    if (!t->started && t->node != NULL) {
+        Py_CLEAR(t->node);
+    }
+}
+
+/* The collector need not see a live task's context; its dealloc wants it tracked. */
+static void
+drop_context(DoeffTask *t)
+{
+    PyObject *context = t->context;
+    t->context = NULL;
+    if (context != NULL) {
+        PyObject_GC_Track(context);
+        Py_DECREF(context);
+    }
+}
+
+/* 1 if a cycle could go through an outcome. */
+static int
+may_be_in_cycle(PyObject *outcome)
+{
+    return PyObject_IS_GC(outcome) && !(PyTuple_CheckExact(outcome) && !PyObject_GC_IsTracked(outcome));
+}
+
 void
 task_release(DoeffScheduler *s, DoeffTask *t)
 {
     DoeffFiber *fiber = t->fiber;
     t->fiber = NULL;
+    scheduler_show_generators(t, fiber);
     if (t->group != NULL) {
         group_leave(s, t);
     }
     fiber_free_chain(s->machine->cx.st, fiber);
+    drop_node(t);
     Py_CLEAR(t->env);
     Py_CLEAR(t->store);
     Py_CLEAR(t->scopes);
     Py_CLEAR(t->scope_base);
-    Py_CLEAR(t->context);
+    drop_context(t);
     Py_CLEAR(t->cancel);
 }
 
@@ -203,7 +236,7 @@ task_end(DoeffScheduler *s, DoeffTask *t, WaitableState state, PyObject *outcome
             s->failures = t;
         }
     }
-    if (Py_REFCNT(t) > 1) {
+    if (Py_REFCNT(t) > 1 && may_be_in_cycle(t->w.outcome)) {
         PyObject_GC_Track((PyObject *)t);
     }
     Py_DECREF(t);
@@ -376,6 +409,9 @@ task_traverse_live(DoeffTask *t, visitproc visit, void *arg)
     Py_VISIT(t->context);
     Py_VISIT(t->answer);
     Py_VISIT(t->cancel);
+    if (!t->started) {
+        Py_VISIT(t->node);
+    }
     return fiber_traverse(t->fiber, visit, arg);
 }
 
@@ -408,14 +444,12 @@ task_dealloc(PyObject *op)
         report_failure(s, t);
         Py_SET_REFCNT(op, 0);
     }
-    if (t->fiber != NULL) {
-        fiber_free_chain(engine_state_of(tp), t->fiber);
-    }
+    drop_node(t);
     Py_XDECREF(t->env);
     Py_XDECREF(t->store);
     Py_XDECREF(t->scopes);
     Py_XDECREF(t->scope_base);
-    Py_XDECREF(t->context);
+    drop_context(t);
     Py_XDECREF(t->answer);
     Py_XDECREF(t->cancel);
     Py_XDECREF((PyObject *)t->spawned_in);
@@ -488,12 +522,13 @@ get_handle(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 task_env_snapshot(PyObject *op, void *Py_UNUSED(closure))
 {
-    DoeffFiber *root = ((DoeffTask *)op)->fiber;
+    DoeffTask *t = (DoeffTask *)op;
+    DoeffFiber *root = t->fiber;
     while (root != NULL && root->parent != NULL) {
         root = root->parent;
     }
-    return root == NULL || root->ret_env == NULL ? Py_NewRef(engine_state_of(Py_TYPE(op))->empty_env)
-                                                 : Py_NewRef(root->ret_env);
+    PyObject *env = root != NULL ? root->ret_env : t->env;
+    return Py_NewRef(env == NULL ? engine_state_of(Py_TYPE(op))->empty_env : env);
 }
 
 static PyObject *
@@ -603,6 +638,16 @@ priority_of(PyObject *value, int none)
     return (int)n;
 }
 
+static PyObject *
+spawn_stamped(RecordInfo *info, PyObject **f)
+{
+    PyObject *effect = record_new(info, f);
+    if (effect != NULL && DOEFF_UNLIKELY(info->st->record_origins) && record_stamp(info, effect) < 0) {
+        Py_CLEAR(effect);
+    }
+    return effect;
+}
+
 /* Spawn(program, *, preferred_backend=None, priority=PRIORITY_NORMAL, daemon=False, **options) */
 static PyObject *
 spawn_construct(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -647,6 +692,14 @@ spawn_construct(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject 
         PyErr_SetString(PyExc_TypeError, "Spawn() missing 1 required positional argument: 'program'");
         goto error;
     }
+    if (DOEFF_LIKELY(nkw == 0) && program_check(st, f[0])) { /* what spawn_init would make of it */
+        f[1] = Py_NewRef(Py_None);
+        f[2] = Py_NewRef(st->empty_env);
+        f[3] = PyLong_FromLong(PRIORITY_NORMAL); /* a small int: there already */
+        f[4] = Py_NewRef(Py_False);
+        Py_INCREF(f[0]);
+        return spawn_stamped(info, f);
+    }
     f[2] = options == NULL ? Py_None : options;
     for (int i = 0; i < 5; i++) {
         Py_INCREF(f[i]);
@@ -658,11 +711,7 @@ spawn_construct(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject 
         }
         return NULL;
     }
-    PyObject *effect = record_new(info, f);
-    if (effect != NULL && DOEFF_UNLIKELY(st->record_origins) && record_stamp(info, effect) < 0) {
-        Py_CLEAR(effect);
-    }
-    return effect;
+    return spawn_stamped(info, f);
 error:
     Py_XDECREF(options);
     return NULL;
@@ -846,6 +895,15 @@ int
 task_room_init(PyObject *module, EngineState *st, NativeHandler *handler)
 {
     st->Task_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &task_spec, NULL);
+    for (PyGetSetDef *def = PyGen_Type.tp_getset; def->name != NULL; def++) {
+        if (strcmp(def->name, "gi_frame") == 0) {
+            st->generator_frame = def->get;
+        }
+    }
+    if (st->generator_frame == NULL) {
+        PyErr_SetString(PyExc_SystemError, "generators have no gi_frame");
+        return -1;
+    }
     if (st->Task_Type == NULL || PyModule_AddType(module, st->Task_Type) < 0) {
         return -1;
     }

@@ -531,7 +531,13 @@ claim(EngineState *st, DoeffWaitable *w)
 static int
 is_handle(EngineState *st, PyObject *item)
 {
-    return !PyType_IsSubtype(Py_TYPE(item), st->Program_Type);
+    return DOEFF_LIKELY(Py_IS_TYPE(item, st->Task_Type)) || !PyType_IsSubtype(Py_TYPE(item), st->Program_Type);
+}
+
+static inline DoeffWaitable *
+handled_by(EngineState *st, PyObject *item)
+{
+    return DOEFF_LIKELY(Py_IS_TYPE(item, st->Task_Type)) ? (DoeffWaitable *)item : waitable_of(st, item);
 }
 
 static int
@@ -547,7 +553,7 @@ gather_init(RecordInfo *info, PyObject **f)
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f[0]); i++) {
         PyObject *item = PyTuple_GET_ITEM(f[0], i);
-        if (is_handle(st, item) && waitable_of(st, item) == NULL) {
+        if (is_handle(st, item) && handled_by(st, item) == NULL) {
             if (PyErr_ExceptionMatches(PyExc_TypeError)) {
                 PyErr_Format(PyExc_TypeError, "items[%zd] of Gather must be a program, a task or a future, got %s%s", i,
                              type_name(item), Py_IS_TYPE(item, st->Kleisli_Type) ? " (call the @do function)"
@@ -581,7 +587,7 @@ gather_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
         if (is_handle(st, item)) {
-            DoeffWaitable *w = waitable_of(st, item);
+            DoeffWaitable *w = handled_by(st, item);
             if (w == NULL || !of_this_run(s, w)) {
                 goto error;
             }
@@ -607,7 +613,7 @@ gather_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         PyObject *item = PyTuple_GET_ITEM(items, i);
         DoeffWaitable *w;
         if (is_handle(st, item)) {
-            w = waitable_of(st, item);
+            w = handled_by(st, item);
         }
         else if (RECORD_IS(item, st->rec.Spawn)) {
             w = (DoeffWaitable *)task_spawn(cx, item);
