@@ -138,7 +138,7 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
     if (m == NULL) {
         goto done;
     }
-    if (!program_check(st, program)) {
+    if (!Py_IS_TYPE(program, st->KleisliCall_Type) && !program_check(st, program)) {
         PyObject *name = PyType_GetName(Py_TYPE(program));
         if (name != NULL) {
             PyErr_Format(PyExc_TypeError, "Cannot convert %U to generator: a run needs a Program%s", name,
@@ -159,7 +159,7 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
         end = machine_run(m, DOEFF_RAISE, NULL, &out);
     }
     st->nesting.depth += nested;
-    kleisli_show_calls(st);
+    kleisli_show_calls(st, program); /* which is the caller's, and made before the run */
     result = end == RUN_DONE ? end_run(m, chain, out, NULL) : end_run(m, chain, NULL, out);
 done:
     Py_XDECREF(m);

@@ -22,6 +22,7 @@ fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node, HandlerNode *b
     fiber->attached = NULL;
     fiber->in_handler = 0;
     fiber->unwinding = 0;
+    fiber->hinted = 0;
     return fiber;
 }
 
@@ -53,7 +54,7 @@ fiber_grow(DoeffFiber *fiber)
 static void
 disown_nodes(DoeffFiber *fiber)
 {
-    for (HandlerNode *n = fiber->node; n != NULL && n != fiber->base; n = n->parent) {
+    for (HandlerNode *n = fiber->hinted ? fiber->node : NULL; n != NULL && n != fiber->base; n = n->parent) {
         if (n->owner == fiber) {
             n->owner = NULL;
         }

@@ -24,6 +24,7 @@ owner_of(DoeffMachine *m, HandlerNode *node)
         fiber = fiber->parent;
     }
     node->owner = fiber;
+    fiber->hinted = 1;
     return fiber;
 }
 
@@ -44,6 +45,7 @@ outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
     for (HandlerNode *n = node->parent; n != owner->base; n = n->parent) {
         n->owner = n->owner == owner ? fiber : n->owner;
     }
+    fiber->hinted = owner->hinted;
     owner->base = node->parent;
     owner->parent = fiber;
     while (owner->attached != NULL) { /* their chains end one fiber further down now */

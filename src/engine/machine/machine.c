@@ -236,6 +236,7 @@ context_install(DoeffContext *cx, PyObject *handler)
         return -1;
     }
     node->owner = fiber;
+    fiber->hinted = 1;
     fiber->ret_env = Py_NewRef(cx->env);
     fiber->in_handler = outside->in_handler || outside->handling != NULL;
     m->fiber = fiber;

@@ -118,7 +118,8 @@ struct DoeffFiber {
     Py_ssize_t len, cap;
     DoeffHandlerContext *attached;  /* contexts whose attached chain ends with this fiber; borrowed, linked */
     int in_handler;                 /* opened by a handler's body */
-    int unwinding;                  /* being abandoned: handlers of its continuation are out of force */
+    short unwinding;                /* being abandoned: handlers of its continuation are out of force */
+    short hinted;                   /* some node's owner was this fiber: to be looked for at the end */
     DoeffFrame inline_frames[FIBER_INLINE_FRAMES];
 };
 

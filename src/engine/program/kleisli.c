@@ -333,7 +333,7 @@ kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyOb
 #define CALLS_UNSHOWN 32 /* that many calls later one that is still alive is shown */
 
 void
-kleisli_show_calls(EngineState *st)
+kleisli_show_calls(EngineState *st, PyObject *except)
 {
     st->calls_left = st->record_origins ? 0 : CALLS_UNSHOWN;
     for (int n = 0; n < CALL_POOLS; n++) {
@@ -341,7 +341,7 @@ kleisli_show_calls(EngineState *st)
         Py_ssize_t kept = 0;
         for (Py_ssize_t i = 0; i < pool->count; i++) {
             KleisliCall *call = (KleisliCall *)pool->members[i];
-            if (Py_REFCNT(call) == 0) {
+            if (Py_REFCNT(call) == 0 || (PyObject *)call == except) {
                 pool->members[kept++] = (PyObject *)call;
             }
             else {
@@ -358,7 +358,7 @@ kleisli_show_calls(EngineState *st)
 void
 kleisli_drain_calls(EngineState *st)
 {
-    kleisli_show_calls(st);
+    kleisli_show_calls(st, NULL);
     for (int n = 0; n < CALL_POOLS; n++) {
         DoeffFreeList dead = {st->calls[n].free, 0};
         st->calls[n].free = NULL;
@@ -418,7 +418,7 @@ call_new_slowly(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or
 {
     CallPool *pool = n < CALL_POOLS ? &st->calls[n] : NULL;
     if (st->calls_left <= 0 || (pool != NULL && pool->count == CALL_POOL_SIZE)) {
-        kleisli_show_calls(st);
+        kleisli_show_calls(st, NULL);
     }
     KleisliCall *call;
     if (pool != NULL && pool->free != NULL) {

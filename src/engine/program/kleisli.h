@@ -63,8 +63,9 @@ DoeffStep kleisli_call_start(DoeffContext *cx, PyObject *call, PyObject **out);
 /* Calls a Python handler with (effect, ctx), arguments as they are; its result frame is on top. */
 DoeffStep kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyObject *ctx,
                                PyObject **out);
-/* Shows the calls of the pools that are alive to the collector: they are members no longer. */
-void kleisli_show_calls(EngineState *st);
+/* Shows the calls of the pools that are alive, but for one (borrowed or NULL), to the collector: they are
+ * members no longer. */
+void kleisli_show_calls(EngineState *st, PyObject *except);
 /* The same, and the dead ones are freed. */
 void kleisli_drain_calls(EngineState *st);
 /* A call that only its task and the effect that spawned it know: the collector need not see it. */
