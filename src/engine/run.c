@@ -120,7 +120,7 @@ end_run(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error)
 }
 
 static PyObject *
-run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env, PyObject *store)
+run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env, PyObject *store, double close_timeout)
 {
     HandlerNode *chain = chain_of(st, handlers);
     if (chain == NULL) {
@@ -138,6 +138,7 @@ run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env
     if (m == NULL) {
         goto done;
     }
+    m->close_timeout = close_timeout;
     if (!Py_IS_TYPE(program, st->KleisliCall_Type) && !program_check(st, program)) {
         PyObject *name = PyType_GetName(Py_TYPE(program));
         if (name != NULL) {
@@ -176,7 +177,18 @@ sync_run(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     if (arguments_bind(&parameters, args, nargs, kwnames, bound) < 0) {
         return NULL;
     }
-    return run_to_end(PyModule_GetState(module), bound[0], bound[1], bound[2], bound[3]);
+    double close_timeout = 5.0;
+    if (bound[4] != NULL) {
+        close_timeout = PyFloat_AsDouble(bound[4]);
+        if (close_timeout == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
+        if (!(close_timeout >= 0)) {
+            PyErr_Format(PyExc_ValueError, "close_timeout must be at least 0, got %R", bound[4]);
+            return NULL;
+        }
+    }
+    return run_to_end(PyModule_GetState(module), bound[0], bound[1], bound[2], bound[3], close_timeout);
 }
 
 static PyMethodDef functions[] = {

@@ -394,7 +394,7 @@ machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what)
 void
 machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
 {
-    if (m->over || (m->fiber == NULL && m->scheduler == NULL)) {
+    if (m->over || m->discarding || (m->fiber == NULL && m->scheduler == NULL)) {
         bottom->parent = NULL;
         fiber_free_chain(m->cx.st, top);
         return;
@@ -879,7 +879,7 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
-    m->over = 0;
+    m->over = m->discarding = 0;
     m->fiber = fiber_new(st, NULL, chain, (HandlerNode *)st->root_node);
     if (m->fiber == NULL) {
         Py_DECREF(m);

@@ -145,6 +145,7 @@ struct DoeffMachine {
     int orphans_len, orphans_cap;   /* pairs */
     unsigned long thread;           /* who drives it; 0: nobody */
     int over;                       /* the run has ended */
+    int discarding;                 /* what is dropped now is closed: no effect of its cleanup is performed */
 };
 
 #define MACHINE_OF(context) ((DoeffMachine *)((char *)(context) - offsetof(DoeffMachine, cx)))

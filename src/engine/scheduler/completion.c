@@ -136,15 +136,22 @@ decide(ExternalPromise *p, WaitableState state, PyObject *outcome)
     return 1;
 }
 
+/* It is settled: nobody will name it by its id any more. */
+static void
+forget_id(DoeffQueue *q, ExternalPromise *p)
+{
+    if (q->by_id != NULL && p->id != NULL && PyDict_DelItem(q->by_id, p->id) < 0) {
+        PyErr_Clear();
+    }
+}
+
 static void
 apply(DoeffQueue *q, ExternalPromise *p)
 {
     PyObject *outcome = p->outcome;
     p->outcome = NULL;
     if (outcome != NULL && p->future->w.state == WAITABLE_OPEN) {
-        if (q->by_id != NULL && p->id != NULL && PyDict_DelItem(q->by_id, p->id) < 0) {
-            PyErr_Clear();
-        }
+        forget_id(q, p);
         waitable_settle(q->scheduler, &p->future->w, p->decided, outcome);
     }
     else {
@@ -316,6 +323,9 @@ get(DoeffQueue *q, int block, long long timeout)
         long long left = until_deadline(q);
         if (PyErr_Occurred()) {
             return NULL;
+        }
+        if (q->first != NULL || (q->extra != NULL && PyList_GET_SIZE(q->extra) > 0)) {
+            continue; /* an event loop's clock is Python code: it arrived meanwhile */
         }
         if (left == 0) {
             return expired();
@@ -549,21 +559,27 @@ promise_tp_clear(PyObject *op)
     return 0;
 }
 
-static void
-promise_dealloc(PyObject *op)
+static int
+promise_release(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     ExternalPromise *p = (ExternalPromise *)op;
-    PyObject_GC_UnTrack(op);
-    if (p->future != NULL) {
-        p->future->promise = NULL;
-    }
     (void)promise_tp_clear(op);
     Py_XDECREF((PyObject *)p->future);
     Py_XDECREF((PyObject *)p->queue);
     Py_XDECREF(p->id);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
+static void
+promise_dealloc(PyObject *op)
+{
+    ExternalPromise *p = (ExternalPromise *)op;
+    PyObject_GC_UnTrack(op);
+    if (p->future->promise == op) { /* it may wait for its turn to go: nobody is to find it */
+        p->future->promise = NULL;
+    }
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, promise_dealloc, promise_release);
 }
 
 static PyObject *
@@ -630,6 +646,7 @@ external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
             error = Py_NewRef(st->TaskCancelledError);
         }
         p->decided = WAITABLE_CANCELLED;
+        forget_id(p->queue, p);
         waitable_settle(s, w, WAITABLE_CANCELLED, error);
     }
     PyObject *callbacks = p->callbacks;

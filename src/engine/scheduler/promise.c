@@ -32,14 +32,19 @@ future_tp_clear(PyObject *op)
     return 0;
 }
 
+static int
+future_release(PyObject *op)
+{
+    waitable_clear((DoeffWaitable *)op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 future_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    waitable_clear((DoeffWaitable *)op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, future_dealloc, future_release);
 }
 
 static const char *
@@ -114,14 +119,19 @@ promise_tp_clear(PyObject *op)
     return 0;
 }
 
+static int
+promise_release(PyObject *op)
+{
+    (void)promise_tp_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 promise_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)promise_tp_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, promise_dealloc, promise_release);
 }
 
 static PyObject *
@@ -318,6 +328,7 @@ complete_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         if (step == DOEFF_VALUE) {
             s->current->wake_priority = s->current->priority;
             s->keep_turn = 1;
+            cx->attention = 1;
         }
         return step;
     }

@@ -47,19 +47,31 @@ count_ready(DoeffScheduler *s, DoeffTask *t, int by)
     }
 }
 
+/* ---- lines of tasks ---- */
+
+static void
+append_to(DoeffTask **first, DoeffTask **last, DoeffTask *t)
+{
+    t->queued = NULL;
+    t->ahead = *last;
+    *(*last == NULL ? first : &(*last)->queued) = t;
+    *last = t;
+}
+
+static void
+take_from(DoeffTask **first, DoeffTask **last, DoeffTask *t)
+{
+    *(t->ahead == NULL ? first : &t->ahead->queued) = t->queued;
+    *(t->queued == NULL ? last : &t->queued->ahead) = t->ahead;
+    t->queued = t->ahead = NULL;
+}
+
 static void
 queue_up(DoeffScheduler *s, DoeffTask *t)
 {
     ReadyLevel *level = level_for(s, t->wake_priority);
     t->wake_priority = t->priority;
-    t->queued = NULL;
-    if (level->last == NULL) {
-        level->first = t;
-    }
-    else {
-        level->last->queued = t;
-    }
-    level->last = t;
+    append_to(&level->first, &level->last, t);
     s->machine->cx.attention = 1;
 }
 
@@ -71,14 +83,7 @@ make_ready(DoeffScheduler *s, DoeffTask *t)
     DoeffGroup *group = t->group;
     if (group != NULL) {
         if (group->active != NULL && group->active != t) {
-            t->queued = NULL;
-            if (group->ready_last == NULL) {
-                group->ready = t;
-            }
-            else {
-                group->ready_last->queued = t;
-            }
-            group->ready_last = t;
+            append_to(&group->ready, &group->ready_last, t);
             return;
         }
         group->active = t;
@@ -93,29 +98,20 @@ group_next(DoeffScheduler *s, DoeffGroup *group)
     DoeffTask *t = group->ready;
     group->active = t;
     if (t != NULL) {
-        group->ready = t->queued;
-        if (group->ready == NULL) {
-            group->ready_last = NULL;
-        }
+        take_from(&group->ready, &group->ready_last, t);
         queue_up(s, t);
     }
 }
 
-static int
-remove_from(DoeffTask **first, DoeffTask **last, DoeffTask *t)
+/* A row that is empty goes; that of most tasks stays. */
+static void
+level_used(DoeffScheduler *s, int at)
 {
-    DoeffTask *before = NULL;
-    for (DoeffTask *at = *first; at != NULL; before = at, at = at->queued) {
-        if (at == t) {
-            *(before == NULL ? first : &before->queued) = t->queued;
-            if (*last == t) {
-                *last = before;
-            }
-            t->queued = NULL;
-            return 1;
-        }
+    ReadyLevel *level = &s->levels[at];
+    if (level->first == NULL && level->priority != PRIORITY_NORMAL) {
+        s->nlevels--;
+        memmove(level, level + 1, sizeof(ReadyLevel) * (size_t)(s->nlevels - at));
     }
-    return 0;
 }
 
 /* A ready task that is being discarded leaves the queue. */
@@ -125,14 +121,15 @@ unready(DoeffScheduler *s, DoeffTask *t)
     count_ready(s, t, -1);
     DoeffGroup *group = t->group;
     if (group != NULL && group->active != t) {
-        (void)remove_from(&group->ready, &group->ready_last, t);
+        take_from(&group->ready, &group->ready_last, t);
         return;
     }
-    for (int i = 0; i < s->nlevels; i++) {
-        if (remove_from(&s->levels[i].first, &s->levels[i].last, t)) {
-            break;
-        }
+    int at = 0; /* the row that it is in is only of interest if it stands at one end */
+    while (at < s->nlevels - 1 && s->levels[at].first != t && s->levels[at].last != t) {
+        at++;
     }
+    take_from(&s->levels[at].first, &s->levels[at].last, t);
+    level_used(s, at);
     if (group != NULL) {
         group_next(s, group);
     }
@@ -144,25 +141,13 @@ choose(DoeffScheduler *s)
 {
     for (int i = 0; i < s->nlevels; i++) {
         ReadyLevel *level = &s->levels[i];
-        DoeffTask *t = s->schedule == NULL ? level->first : schedule_choose(s, level);
-        if (t == NULL) {
+        if (level->first == NULL) {
             continue;
         }
-        if (DOEFF_LIKELY(t == level->first)) {
-            level->first = t->queued;
-            if (level->first == NULL) {
-                level->last = NULL;
-            }
-        }
-        else {
-            (void)remove_from(&level->first, &level->last, t);
-        }
-        t->queued = NULL;
+        DoeffTask *t = s->schedule == NULL ? level->first : schedule_choose(s, level);
+        take_from(&level->first, &level->last, t);
         count_ready(s, t, -1);
-        if (level->first == NULL && level->priority != PRIORITY_NORMAL) {
-            s->nlevels--;
-            memmove(level, level + 1, sizeof(ReadyLevel) * (size_t)(s->nlevels - i));
-        }
+        level_used(s, i);
         return t;
     }
     return NULL;
@@ -216,7 +201,7 @@ scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber)
 }
 
 static void
-save(DoeffMachine *m, DoeffTask *t)
+keep_state(DoeffMachine *m, DoeffTask *t)
 {
     DoeffContext *cx = &m->cx;
     t->fiber = m->fiber;
@@ -232,6 +217,12 @@ save(DoeffMachine *m, DoeffTask *t)
     }
     m->fiber = NULL;
     cx->env = cx->store = cx->scopes = NULL;
+}
+
+static void
+save(DoeffMachine *m, DoeffTask *t)
+{
+    keep_state(m, t);
     leave_context(t->context);
 }
 
@@ -422,7 +413,13 @@ scheduler_turn_ends(DoeffMachine *m)
         m->cx.attention |= s->nlevels > 1 || s->levels[0].first != NULL;
         return 0;
     }
-    m->cx.attention |= s->timers > 0 && s->clock == NULL;
+    m->cx.attention |= (s->timers > 0 && s->clock == NULL) || m->orphans_len > 0;
+    if (DOEFF_UNLIKELY(s->phase == RUN_CLOSES)) { /* for so long and no longer */
+        m->cx.attention = 1;
+        if (queue_clock_ns() >= s->close_at) {
+            return 1;
+        }
+    }
     if (DOEFF_UNLIKELY(t->answer_kind == ANSWER_ERROR)) {
         PyErr_SetRaisedException(t->answer);
         t->answer = NULL;
@@ -436,6 +433,7 @@ scheduler_turn_ends(DoeffMachine *m)
     }
     if (at == s->nlevels) {
         s->keep_turn = 0;
+        t->wake_priority = t->priority;
         return 0;
     }
     m->cx.attention = 1;
@@ -450,7 +448,8 @@ scheduler_turn_ends(DoeffMachine *m)
         return 0;
     }
     if (s->levels[at].priority < t->wake_priority) {
-        m->cx.attention = s->timers > 0 && s->clock == NULL; /* whoever becomes ready sets it again */
+        /* whoever becomes ready sets it again */
+        m->cx.attention = (s->timers > 0 && s->clock == NULL) || m->orphans_len > 0 || s->phase == RUN_CLOSES;
         return 0;
     }
     return !s->by_blocking;
@@ -517,13 +516,44 @@ static const DoeffFrameKind idle_frame = {
     .on_error = idle_error,
 };
 
-static PyObject *
-main_store(DoeffScheduler *s)
+/* The wait handler works on main's store while main waits, on a copy of it once main is over. */
+static void
+lend_main_store(DoeffMachine *m)
 {
+    DoeffScheduler *s = m->scheduler;
+    DoeffTask *t = s->main;
     if (s->main_over) {
-        return s->main_store;
+        m->cx.store = Py_NewRef(s->main_store);
+        m->cx.store_shared = 1;
     }
-    return s->main->group == NULL ? s->main->store : s->main->group->store;
+    else if (t->group == NULL) {
+        m->cx.store = t->store;
+        m->cx.store_shared = t->store_shared;
+        t->store = NULL;
+    }
+    else {
+        m->cx.store = t->group->store;
+        m->cx.store_shared = t->group->store_shared;
+        t->group->store = NULL;
+    }
+}
+
+static void
+return_main_store(DoeffMachine *m)
+{
+    DoeffTask *t = m->scheduler->main;
+    if (m->scheduler->main_over || m->cx.store == NULL) {
+        return;
+    }
+    if (t->group == NULL) {
+        t->store = m->cx.store;
+        t->store_shared = (unsigned char)m->cx.store_shared;
+    }
+    else {
+        t->group->store = m->cx.store;
+        t->group->store_shared = m->cx.store_shared;
+    }
+    m->cx.store = NULL;
 }
 
 static DoeffStep
@@ -550,8 +580,7 @@ go_idle(DoeffMachine *m, PyObject **out)
     }
     m->fiber = fiber;
     m->cx.env = Py_NewRef(s->main_over ? s->main_env : s->main->env);
-    m->cx.store = Py_NewRef(main_store(s));
-    m->cx.store_shared = 0;
+    lend_main_store(m);
     *out = effect;
     return DOEFF_PROGRAM;
 }
@@ -560,10 +589,8 @@ go_idle(DoeffMachine *m, PyObject **out)
 
 /* EN-2: whatever is left is cancelled, in order of creation. */
 static void
-begin_closing(DoeffScheduler *s)
+sweep(DoeffScheduler *s)
 {
-    s->phase = RUN_CLOSES;
-    s->close_at = queue_clock_ns() + queue_seconds_to_ns(s->close_timeout);
     for (DoeffTask *t = s->oldest; t != NULL;) {
         if (t->swept) {
             t = t->newer;
@@ -590,6 +617,26 @@ begin_closing(DoeffScheduler *s)
 }
 
 static void
+begin_closing(DoeffScheduler *s)
+{
+    s->phase = RUN_CLOSES;
+    s->close_at = queue_clock_ns() + queue_seconds_to_ns(s->close_timeout);
+    sweep(s);
+}
+
+/* 1 if there are tasks that the end of the run has not cancelled yet: cleanup spawned them. */
+static int
+unswept(DoeffScheduler *s)
+{
+    for (DoeffTask *t = s->newest; t != NULL; t = t->older) {
+        if (!t->swept) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void
 discard_rest(DoeffScheduler *s)
 {
     while (s->newest != NULL) {
@@ -611,7 +658,18 @@ out_of_work(DoeffScheduler *s)
     if (s->live == 0) {
         return 0;
     }
-    return could_still_wake(s) && (s->phase != RUN_CLOSES || queue_clock_ns() < s->close_at);
+    if (could_still_wake(s)) {
+        return s->phase != RUN_CLOSES || queue_clock_ns() < s->close_at;
+    }
+    if (s->phase == RUN_DRAINS) {
+        begin_closing(s);
+        return 2;
+    }
+    if (unswept(s)) {
+        sweep(s);
+        return 2;
+    }
+    return 0;
 }
 
 /* The run is over: the machine gets back what main left. */
@@ -659,7 +717,6 @@ main_ended(DoeffMachine *m, PyObject *value, PyObject *error)
     if (t->group != NULL) { /* what other members still do shows in their copy */
         t->group->store = Py_NewRef(cx->store);
         t->group->store_shared = 1;
-        t->group->active = NULL;
         group_leave(s, t);
     }
     cx->env = cx->store = NULL;
@@ -679,6 +736,7 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
     DoeffScheduler *s = m->scheduler;
     DoeffTask *old = s->current;
     if (old == NULL) {
+        return_main_store(m);
         unload(m); /* the wait handler's fiber */
     }
     for (;;) {
@@ -863,9 +921,9 @@ scheduler_free(DoeffMachine *m)
     DoeffScheduler *s = m->scheduler;
     m->scheduler = NULL;
     s->phase = RUN_ENDS;
-    if (!s->finished) { /* dropped in the middle of its run */
+    if (!s->finished) { /* dropped in the middle of its run: paused at an escape, its context is left */
         if (s->current != NULL && m->fiber != NULL) {
-            save(m, s->current);
+            keep_state(m, s->current);
             s->current = NULL;
         }
         unload(m);
@@ -875,6 +933,7 @@ scheduler_free(DoeffMachine *m)
     task_unready(s, t);
     if (t->waits != WAITS_NOT) {
         (void)task_withdraw(s, t, NULL);
+        task_discard_members(s);
     }
     task_release(s, t);
     Py_DECREF(t);

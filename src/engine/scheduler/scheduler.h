@@ -68,6 +68,8 @@ struct Waiting { /* a Gather or a Race */
     int count, left;      /* waiters in all; linked ones */
     int winner;           /* race: index */
     int closing;          /* its members are being cancelled right now */
+    DoeffTask *task;      /* whose it is; borrowed */
+    Waiting *next;        /* in one of the scheduler's lists of rows */
     PyObject *effect;     /* what is waited for, for the answer; strong */
     PyObject *error;      /* gather: the failure to raise once its members have ended; strong or NULL */
     Waiter waiter[];
@@ -105,7 +107,7 @@ typedef struct DoeffGroup {
 struct DoeffTask {
     DoeffWaitable w;
     DoeffTask *older, *newer; /* the list of live tasks; of failures nobody asked for once over */
-    DoeffTask *queued;        /* next in the ready queue, group or semaphore */
+    DoeffTask *queued, *ahead; /* the next and the one before it in the ready queue, group or semaphore */
     DoeffFiber *fiber;        /* top of its continuation while it is not running */
     PyObject *env, *store, *scopes; /* while it is not running; store NULL in a group; strong */
     PyObject *scope_base;     /* the scopes of the caller that a group member tells to as well; strong or NULL */
@@ -187,6 +189,9 @@ typedef struct DoeffScheduler {
     /* how main ended */
     int main_over, main_failed, finished;
     PyObject *main_outcome, *main_env, *main_store, *main_trace;
+    Waiting *closing, *closing_last; /* rows whose members are to be cancelled */
+    Waiting *doomed;          /* rows of discarded tasks, whose members are to be discarded */
+    int at_closing, discarding; /* somebody works on these lists */
     PyObject *callback_error; /* of an on_cancel callback, for whoever cancels; strong or NULL */
     PyObject *interrupt;      /* what was raised at nobody: the run function raises it; strong or NULL */
     int reported;             /* failures nobody asked for, spelled out or not */
@@ -248,6 +253,7 @@ int task_throw(DoeffScheduler *s, DoeffTask *t, PyObject *error);
 int task_cancel(DoeffScheduler *s, DoeffTask *t);
 /* The hard kill. */
 void task_discard(DoeffScheduler *s, DoeffTask *t);
+void task_discard_members(DoeffScheduler *s); /* of what has been withdrawn for it */
 PyObject *task_name(DoeffTask *t); /* of its program; strong */
 int task_check(EngineState *st, PyObject *op);
 DoeffTask *task_alloc(EngineState *st, DoeffScheduler *s);
@@ -284,6 +290,7 @@ void row_settled(DoeffScheduler *s, Waiter *waiter);
 /* The answer of the current task's row, which is freed. */
 DoeffStep row_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out);
 void row_free(DoeffScheduler *s, DoeffTask *t);
+void row_dispose(DoeffScheduler *s, Waiting *row); /* one that is no task's any more */
 /* The row's waiter is to get error (stolen): 1 if at once, 0 if members must end first (error is kept). */
 int row_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error);
 

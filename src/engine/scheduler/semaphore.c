@@ -20,9 +20,7 @@ hand_over(DoeffScheduler *s, Semaphore *sem)
         return;
     }
     sem->first = t->queued;
-    if (sem->first == NULL) {
-        sem->last = NULL;
-    }
+    *(sem->first == NULL ? &sem->last : &sem->first->ahead) = NULL;
     PyObject *own = t->semaphore; /* the reference that it held while it waited */
     t->semaphore = NULL;
     task_wake(s, t, ANSWER_PERMIT, own);
@@ -38,14 +36,8 @@ void
 semaphore_withdraw(DoeffTask *t)
 {
     Semaphore *sem = (Semaphore *)t->semaphore;
-    DoeffTask *before = NULL;
-    for (DoeffTask *at = sem->first; at != t; at = at->queued) {
-        before = at;
-    }
-    *(before == NULL ? &sem->first : &before->queued) = t->queued;
-    if (sem->last == t) {
-        sem->last = before;
-    }
+    *(t->ahead == NULL ? &sem->first : &t->ahead->queued) = t->queued;
+    *(t->queued == NULL ? &sem->last : &t->queued->ahead) = t->ahead;
     t->queued = NULL;
     Py_CLEAR(t->semaphore);
 }
@@ -175,6 +167,7 @@ acquire_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     t->waits = WAITS_PERMIT;
     t->semaphore = Py_NewRef((PyObject *)sem);
     t->queued = NULL;
+    t->ahead = sem->last;
     *(sem->last == NULL ? &sem->first : &sem->last->queued) = t;
     sem->last = t;
     return DOEFF_BLOCK;

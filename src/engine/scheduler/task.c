@@ -198,7 +198,10 @@ task_release(DoeffScheduler *s, DoeffTask *t)
     if (t->group != NULL) {
         group_leave(s, t);
     }
+    int discarding = s->machine->discarding;
+    s->machine->discarding = 1;
     fiber_free_chain(s->machine->cx.st, fiber);
+    s->machine->discarding = discarding;
     drop_node(t);
     Py_CLEAR(t->env);
     Py_CLEAR(t->store);
@@ -344,8 +347,8 @@ task_cancel(DoeffScheduler *s, DoeffTask *t)
     return 0;
 }
 
-void
-task_discard(DoeffScheduler *s, DoeffTask *t)
+static void
+discard_alone(DoeffScheduler *s, DoeffTask *t)
 {
     PyObject *error = cancelled_error(s, t);
     if (error == NULL) { /* no memory: the outcome that needs none */
@@ -357,6 +360,35 @@ task_discard(DoeffScheduler *s, DoeffTask *t)
         (void)task_withdraw(s, t, NULL);
     }
     task_end(s, t, WAITABLE_CANCELLED, error);
+}
+
+void
+task_discard(DoeffScheduler *s, DoeffTask *t)
+{
+    discard_alone(s, t);
+    task_discard_members(s);
+}
+
+/* A member may have members, any number of levels deep: their rows wait in a list. */
+void
+task_discard_members(DoeffScheduler *s)
+{
+    if (s->discarding) {
+        return;
+    }
+    s->discarding = 1;
+    Waiting *row;
+    while ((row = s->doomed) != NULL) {
+        s->doomed = row->next;
+        for (int i = 0; i < row->count; i++) {
+            DoeffTask *member = (DoeffTask *)row->waiter[i].on;
+            if (row->waiter[i].owned && member->w.state == WAITABLE_OPEN) {
+                discard_alone(s, member);
+            }
+        }
+        row_dispose(s, row);
+    }
+    s->discarding = 0;
 }
 
 int
@@ -429,21 +461,11 @@ task_tp_clear(PyObject *op)
     return 0;
 }
 
-static void
-task_dealloc(PyObject *op)
+static int
+task_free(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
     DoeffTask *t = (DoeffTask *)op;
-    if (PyObject_GC_IsTracked(op)) {
-        PyObject_GC_UnTrack(op);
-    }
-    if (t->reporter != NULL) {
-        DoeffScheduler *s = t->reporter;
-        leave_failures(t);
-        Py_SET_REFCNT(op, 1); /* the report looks at it */
-        report_failure(s, t);
-        Py_SET_REFCNT(op, 0);
-    }
     drop_node(t);
     Py_XDECREF(t->env);
     Py_XDECREF(t->store);
@@ -455,7 +477,24 @@ task_dealloc(PyObject *op)
     Py_XDECREF((PyObject *)t->spawned_in);
     waitable_clear(&t->w);
     tp->tp_free(op);
-    Py_DECREF(tp);
+    return 0;
+}
+
+static void
+task_dealloc(PyObject *op)
+{
+    DoeffTask *t = (DoeffTask *)op;
+    if (PyObject_GC_IsTracked(op)) {
+        PyObject_GC_UnTrack(op);
+    }
+    if (t->reporter != NULL) {
+        DoeffScheduler *s = t->reporter;
+        leave_failures(t);
+        Py_SET_REFCNT(op, 1); /* the report looks at it */
+        report_failure(s, t);
+        Py_SET_REFCNT(op, 0);
+    }
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, task_dealloc, task_free);
 }
 
 static PyObject *

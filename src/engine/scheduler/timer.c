@@ -156,6 +156,9 @@ clock_was_put(DoeffContext *cx)
         }
         s->clock_ns = 0;
     }
+    else if (ns > 0 ? s->clock_ns > FOREVER - ns : s->clock_ns < -FOREVER - ns) { /* centuries: as far as it goes */
+        s->clock_ns = ns > 0 ? FOREVER : -FOREVER;
+    }
     else {
         s->clock_ns += ns;
     }

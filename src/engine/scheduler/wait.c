@@ -37,14 +37,19 @@ handle_tp_clear(PyObject *op)
     return 0;
 }
 
+static int
+handle_release(PyObject *op)
+{
+    (void)handle_tp_clear(op);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 handle_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    (void)handle_tp_clear(op);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, handle_dealloc, handle_release);
 }
 
 static Py_hash_t
@@ -354,14 +359,20 @@ row_unlink(DoeffScheduler *s, Waiting *row)
 }
 
 void
-row_free(DoeffScheduler *s, DoeffTask *t)
+row_dispose(DoeffScheduler *s, Waiting *row)
 {
-    Waiting *row = t->row;
-    t->row = NULL;
     row_unlink(s, row);
     Py_DECREF(row->effect);
     Py_XDECREF(row->error);
     PyMem_Free(row);
+}
+
+void
+row_free(DoeffScheduler *s, DoeffTask *t)
+{
+    Waiting *row = t->row;
+    t->row = NULL;
+    row_dispose(s, row);
 }
 
 static void
@@ -370,8 +381,8 @@ row_wake(DoeffScheduler *s, DoeffTask *t)
     task_wake(s, t, ANSWER_ROW, NULL);
 }
 
-/* A Gather fails with error (stolen; NULL: nobody is left to be told): what it owns is cancelled and
- * unwound, only then is its task woken. 1 if that is so already. */
+/* A Gather fails with error (stolen): what it owns is cancelled and unwound, only then is its task woken. 1 if
+ * that is so already. A member may gather as well, any number of levels deep: rows wait in a list. */
 static int
 gather_close(DoeffScheduler *s, Waiting *row, PyObject *error)
 {
@@ -381,22 +392,40 @@ gather_close(DoeffScheduler *s, Waiting *row, PyObject *error)
     }
     row->closing = 1;
     for (int i = 0; i < row->count; i++) {
-        Waiter *waiter = &row->waiter[i];
-        if (!waiter->linked) {
-            continue;
-        }
-        if (!waiter->owned || error == NULL) {
-            take_off(s, waiter);
+        if (row->waiter[i].linked && !row->waiter[i].owned) {
+            take_off(s, &row->waiter[i]);
             row->left--;
-            continue;
-        }
-        if (task_cancel(s, (DoeffTask *)waiter->on) < 0) {
-            PyErr_Clear();
-            task_discard(s, (DoeffTask *)waiter->on);
         }
     }
-    row->closing = 2;
-    return row->left == 0;
+    row->next = NULL;
+    *(s->closing == NULL ? &s->closing : &s->closing_last->next) = row;
+    s->closing_last = row;
+    if (s->at_closing) {
+        return 0;
+    }
+    s->at_closing = 1;
+    int closed = 0;
+    while (s->closing != NULL) {
+        Waiting *next = s->closing;
+        s->closing = next->next;
+        for (int i = 0; i < next->count; i++) {
+            if (next->waiter[i].linked && task_cancel(s, (DoeffTask *)next->waiter[i].on) < 0) {
+                PyErr_Clear();
+                task_discard(s, (DoeffTask *)next->waiter[i].on);
+            }
+        }
+        next->closing = 2;
+        if (next->left == 0) {
+            if (next == row) {
+                closed = 1;
+            }
+            else {
+                row_wake(s, next->task);
+            }
+        }
+    }
+    s->at_closing = 0;
+    return closed;
 }
 
 void
@@ -446,15 +475,6 @@ row_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
             return 0;
         }
     }
-    if (row->kind == ROW_GATHER && error == NULL) {
-        (void)gather_close(s, row, NULL);
-        for (int i = 0; i < row->count; i++) {
-            DoeffTask *member = (DoeffTask *)row->waiter[i].on;
-            if (row->waiter[i].owned && member->w.state == WAITABLE_OPEN) {
-                task_discard(s, member);
-            }
-        }
-    }
     for (int i = 0; i < row->count; i++) { /* an external promise that nobody waits for any more */
         Waiter *waiter = &row->waiter[i];
         DoeffWaitable *w = waiter->on;
@@ -465,7 +485,14 @@ row_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
             external_abandoned(s, w);
         }
     }
-    row_free(s, t);
+    if (row->kind == ROW_GATHER && error == NULL) { /* discarded: whoever does that goes on with its members */
+        t->row = NULL;
+        row->next = s->doomed;
+        s->doomed = row;
+    }
+    else {
+        row_free(s, t);
+    }
     return 1;
 }
 
@@ -583,6 +610,7 @@ gather_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     }
     DoeffTask *t = s->current;
     t->row = row;
+    row->task = t;
     int failed = -1;
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
@@ -614,6 +642,12 @@ gather_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         DoeffWaitable *w;
         if (is_handle(st, item)) {
             w = handled_by(st, item);
+            if (w != NULL && ((DoeffTask *)w == t || !of_this_run(s, w))) { /* a _handle that changes */
+                if ((DoeffTask *)w == t) {
+                    (void)waits_for_itself(st);
+                }
+                w = NULL;
+            }
         }
         else if (RECORD_IS(item, st->rec.Spawn)) {
             w = (DoeffWaitable *)task_spawn(cx, item);
@@ -766,7 +800,15 @@ race_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     t->row = row;
     wake_at(t, RECORD_FIELD(effect, 1));
     for (Py_ssize_t i = 0; i < n; i++) {
-        waiter_link(s, &row->waiter[i], waitable_of(st, PyTuple_GET_ITEM(items, i)), t, (int)i);
+        DoeffWaitable *w = waitable_of(st, PyTuple_GET_ITEM(items, i));
+        if (w == NULL || !of_this_run(s, w) || w->state != WAITABLE_OPEN) { /* a _handle that changes */
+            row_free(s, t);
+            if (!PyErr_Occurred()) {
+                PyErr_SetString(PyExc_ValueError, "a _handle must always give the same");
+            }
+            return DOEFF_RAISE;
+        }
+        waiter_link(s, &row->waiter[i], w, t, (int)i);
         row->left++;
     }
     t->waits = WAITS_ROW;
