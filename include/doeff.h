@@ -69,7 +69,7 @@ typedef enum {
     DOEFF_PROGRAM,    /* *out is to be run; what it gives goes to the frame on top */
     DOEFF_PASS,       /* effect: not mine, the next handler outward; frame: as if I were not there */
     DOEFF_OUTSIDE,    /* effects only: *out (effect or program) is performed in its place, outside this handler */
-    DOEFF_BLOCK,      /* the task waits: what it has been hung on wakes it with an answer */
+    DOEFF_BLOCK,      /* the scheduler's own (others: Doeff_WaitFor): the task waits for what it has been hung on */
     DOEFF_ESCAPE,     /* *out is an action for who drives the run, which gives the answer */
 } DoeffStep;
 
@@ -342,7 +342,18 @@ Doeff_Known(DoeffEngine *engine, DoeffKnown which)
       (const DoeffParameters *p, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **bound),       \
       (p, args, nargs, kwnames, bound))                                                                               \
     /* 1 if the reference in the caller's own container is the only one there is; 0 if it may not be. */              \
-    F(int, IsUnique, (PyObject *op), (op))
+    F(int, IsUnique, (PyObject *op), (op))                                                                            \
+                                                                                                                      \
+    /* -- answers that come from outside, from any thread -- */                                                       \
+    /* An open completion of this run: an ExternalPromise, which Python code may have as well. */                     \
+    F(PyObject *, NewCompletion, (DoeffContext *cx), (cx))                                                            \
+    /* The effect's task waits until somebody completes it; other tasks run meanwhile. Return what this returns. A    \
+     * frame pushed before gets the outcome, else it is the effect's answer. Needs the scheduler's handler outside. */ \
+    F(DoeffStep, WaitFor, (DoeffContext *cx, PyObject *completion, PyObject **out), (cx, completion, out))            \
+    /* Gives value, or raises error if that is not NULL, where the completion is waited for. From any thread that     \
+     * has a thread state of the interpreter attached (PyGILState_Ensure); wakes the run and does not wait for it.    \
+     * 1 if this decided it; 0 if it was decided already, or the run is over. */                                      \
+    F(int, Complete, (PyObject *completion, PyObject *value, PyObject *error), (completion, value, error))
 
 typedef struct DoeffApi {
     unsigned abi;  /* DOEFF_ABI of the engine; these two never move */

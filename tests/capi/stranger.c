@@ -215,6 +215,22 @@ do_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         Py_DECREF(k);
         return DOEFF_PROGRAM;
     }
+    if (is(what, "block")) {
+        return DOEFF_BLOCK;
+    }
+    if (is(what, "completion")) {
+        *out = Doeff_NewCompletion(cx);
+        return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+    }
+    if (is(what, "wait for")) {
+        return Doeff_WaitFor(cx, arg, out);
+    }
+    if (is(what, "catch a wait for")) {
+        if (Doeff_Begin(cx) < 0 || Doeff_Push(cx, &catch_frame, NULL, NULL) < 0) {
+            return DOEFF_RAISE;
+        }
+        return Doeff_WaitFor(cx, arg, out);
+    }
     if (is(what, "resume")) {
         return Doeff_Resume(cx, arg, Py_None, out);
     }
@@ -268,7 +284,20 @@ more_classes(PyObject *module, PyObject *count)
     return type == NULL ? Py_NewRef(Py_None) : Py_NewRef((PyObject *)Doeff_ClassOf(type));
 }
 
+/* complete(completion, value, error=None) */
+static PyObject *
+complete(PyObject *module, PyObject *args)
+{
+    PyObject *completion, *value, *error = NULL;
+    if (!PyArg_ParseTuple(args, "OO|O", &completion, &value, &error)) {
+        return NULL;
+    }
+    int done = Doeff_Complete(completion, value, error);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
 static PyMethodDef functions[] = {
+    {"complete", complete, METH_VARARGS, NULL},
     {"watcher", watcher, METH_O, NULL},
     {"more_classes", more_classes, METH_O, NULL},
     {NULL},

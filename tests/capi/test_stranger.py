@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from doeff import (
     Local,
     Put,
     Safe,
+    Spawn,
     Tell,
+    Wait,
     WithHandler,
     _engine,
     do,
@@ -320,6 +323,118 @@ def test_keep_across_a_forwarding_handler(run, stranger):
 def test_resuming_what_is_no_continuation(run, stranger):
     error = failure(run(stranger.Do("resume", 7)))
     assert str(error) == "k must be a continuation that Doeff_Keep gave, got int"
+
+
+# ---- completions --------------------------------------------------------------------------------
+def completed(stranger, *outcome):
+    @do
+    def program():
+        completion = yield stranger.Do("completion")
+        thread = threading.Thread(
+            target=lambda: answers.append(stranger.complete(completion, *outcome))
+        )
+        thread.start()
+        try:
+            return (yield stranger.Do("wait for", completion)), answers
+        finally:
+            thread.join()
+            answers.append(stranger.complete(completion, "late"))
+
+    answers = []
+    return program()
+
+
+def test_completed_by_another_thread(run, stranger):
+    assert run(completed(stranger, 7)).value == (7, [True, False])
+
+
+def test_failed_by_another_thread(run, stranger):
+    error = failure(run(completed(stranger, None, LookupError("there"))))
+    assert repr(error) == "LookupError('there')"
+
+
+def test_a_frame_gets_what_was_completed(run, stranger):
+    @do
+    def program():
+        first = yield stranger.Do("completion")
+        stranger.complete(first, 1)
+        ok = yield stranger.Do("catch a wait for", first)
+        second = yield stranger.Do("completion")
+        stranger.complete(second, None, KeyError("k"))
+        err = yield stranger.Do("catch a wait for", second)
+        return ok.value, repr(err.error)
+
+    assert run(program()).value == (1, "KeyError('k')")
+
+
+def test_other_tasks_run_meanwhile(run, stranger):
+    @do
+    def completes(completion, seen):
+        seen.append("other task")
+        yield Get("n")
+        stranger.complete(completion, "done")
+
+    @do
+    def program():
+        seen = []
+        completion = yield stranger.Do("completion")
+        yield Spawn(completes(completion, seen))
+        seen.append("waits")
+        seen.append((yield stranger.Do("wait for", completion)))
+        return seen
+
+    assert run(program(), store={"n": 1}).value == ["waits", "other task", "done"]
+
+
+def test_waiting_at_the_origin_of_a_forwarded_effect(run, stranger):
+    @do
+    def forwards(effect: stranger.DoEffect, ctx):
+        return ((yield effect), "forwarded")
+
+    @do
+    def program():
+        completion, _ = yield stranger.Do("completion")
+        stranger.complete(completion, 1)
+        return (yield stranger.Do("wait for", completion))
+
+    assert run(WithHandler(forwards, program())).value == (1, "forwarded")
+
+
+def test_what_is_no_completion(run, stranger):
+    error = failure(run(stranger.Do("wait for", 7)))
+    assert str(error) == "completion must be ExternalPromise, got int"
+    with pytest.raises(TypeError, match="completion must be ExternalPromise, got int"):
+        stranger.complete(7, 1)
+    promise = run(stranger.Do("completion")).value
+    with pytest.raises(TypeError, match="error must be an exception, got str"):
+        stranger.complete(promise, None, "no")
+    assert stranger.complete(promise, "its run is over") is False
+
+
+def test_blocking_is_not_for_strangers(stranger):
+    result = sync_run(stranger.Do("block"), [stranger.do_handler])
+    assert isinstance(result.error, SystemError)
+    assert "do_handler" in str(result.error)
+
+
+def test_a_wait_through_a_body_that_calls_the_scheduler(run, stranger):
+    @do
+    def waits():
+        yield Get("n")
+        return "waited"
+
+    @do
+    def through(effect, ctx):
+        if type(effect).__name__ == "WaitEffect":
+            return (yield _engine.task_scheduler_handler(effect, ctx))
+        return (yield effect)
+
+    @do
+    def program():
+        task = yield Spawn(waits())
+        return (yield WithHandler(through, Wait(task)))
+
+    assert run(program(), store={"n": 1}).value == "waited"
 
 
 # ---- classes ------------------------------------------------------------------------------------

@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import weakref
 
 import pytest
 
 from doeff import (
     Ask,
+    Gather,
     Get,
     Local,
     Put,
     Safe,
+    Spawn,
     UnhandledEffectError,
     WithHandler,
     do,
@@ -24,6 +27,7 @@ from doeff import (
 from doeff_kv import (
     KvAwait,
     KvAwaitEffect,
+    KvFetch,
     KvGet,
     KvGetEffect,
     KvPaused,
@@ -163,6 +167,57 @@ def test_an_error_of_the_program_leaves_the_table_alone():
 def test_missing_must_give_a_program():
     result = run(Safe(KvGet("x")), kv_handler(missing=lambda key: 1)).value
     assert str(result.error) == "what missing(key) gives must be Program, got int"
+
+
+# ---- waiting for another thread -----------------------------------------------------------------
+def test_fetched_by_another_thread():
+    def fetch(key, completion):
+        threads.append(threading.Thread(target=completion.complete, args=(key * 2,)))
+        threads[-1].start()
+
+    @do
+    def program():
+        return (yield KvFetch("a")), (yield KvFetch("a")), (yield KvGet("a"))
+
+    threads = []
+    table = {}
+    assert run(program(), kv_handler(table, fetch=fetch)).value == ("aa", "aa", "aa")
+    assert table == {"a": "aa"}
+    assert len(threads) == 1
+    threads[0].join()
+
+
+def test_several_are_fetched_at_a_time():
+    waiting = {}
+
+    def fetch(key, completion):
+        waiting[key] = completion
+        if len(waiting) == 3:  # all of them wait by now
+            for name, one in reversed(waiting.items()):
+                one.complete(name.upper())
+
+    @do
+    def program():
+        tasks = []
+        for key in "abc":
+            tasks.append((yield Spawn(KvFetch(key))))
+        return (yield Gather(*tasks))
+
+    assert run(program(), kv_handler(fetch=fetch)).value == ["A", "B", "C"]
+
+
+def test_what_cannot_be_fetched():
+    def fetch(key, completion):
+        if key == "now":
+            raise OSError("at once")
+        completion.fail(OSError("later"))
+
+    table = {}
+    for key, message in (("now", "at once"), ("then", "later")):
+        error = run(Safe(KvFetch(key)), kv_handler(table, fetch=fetch)).value.error
+        assert repr(error) == f"OSError('{message}')"
+    assert table == {}
+    assert isinstance(run(Safe(KvFetch("x")), kv_handler()).value.error, KeyError)
 
 
 # ---- keeping the continuation -------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include "../machine/rundata.h"
 #include "../machine/scopes.h"
 #include "../report/trace.h"
+#include "../scheduler/completion.h"
 #include "../support/arguments.h"
 #include "../values/boundedlog.h"
 #include "../values/frozendict.h"
@@ -305,6 +306,30 @@ int
 Doeff_IsUnique(PyObject *op)
 {
     return compat_only_reference(op);
+}
+
+/* ---- completions ---- */
+
+PyObject *
+Doeff_NewCompletion(DoeffContext *cx)
+{
+    return external_promise_new(cx);
+}
+
+DoeffStep
+Doeff_WaitFor(DoeffContext *cx, PyObject *completion, PyObject **out)
+{
+    if (!external_promise_check(cx->st, completion) || context_begin(cx) < 0) {
+        return DOEFF_RAISE;
+    }
+    *out = record_new2(cx->st->rec.Wait, Py_NewRef(completion), Py_NewRef(Py_None));
+    return *out == NULL ? DOEFF_RAISE : DOEFF_PROGRAM;
+}
+
+int
+Doeff_Complete(PyObject *completion, PyObject *value, PyObject *error)
+{
+    return external_promise_complete(completion, value, error);
 }
 
 /* ---- the table ---- */

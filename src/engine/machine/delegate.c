@@ -49,7 +49,7 @@ delegate_start(DoeffContext *cx, PyObject *program, PyObject **out)
     m->delegate = handler;
     cx->data = handler->data;
     DoeffStep step = fn(cx, delegate->effect, out);
-    if (DOEFF_UNLIKELY((step == DOEFF_RAISE && !PyErr_Occurred()) || (step != DOEFF_PASS && step != DOEFF_RAISE && *out == NULL))) {
+    if (DOEFF_UNLIKELY(step_is_broken(m, step, *out))) {
         step = machine_blame(m, delegate->effect, step);
     }
     m->delegate = NULL;

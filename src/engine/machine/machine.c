@@ -494,10 +494,9 @@ blame_frame(const DoeffFrame *frame, DoeffStep step)
 }
 
 static inline DoeffStep
-checked(const DoeffFrame *frame, DoeffStep step, PyObject *answer)
+checked(DoeffMachine *m, const DoeffFrame *frame, DoeffStep step, PyObject *answer)
 {
-    if (DOEFF_UNLIKELY(answer == NULL && step != DOEFF_PASS && step != DOEFF_BLOCK
-                       && !(step == DOEFF_RAISE && PyErr_Occurred()))) {
+    if (DOEFF_UNLIKELY(step_is_broken(m, step, answer))) {
         return blame_frame(frame, step);
     }
     return step;
@@ -560,7 +559,7 @@ deliver: /* value goes to the top frame */
         PyObject *answer = NULL;
         if (frame.kind->on_value != NULL) {
             step = frame.kind->on_value(&m->cx, &frame, value, &answer);
-            step = checked(&frame, step, answer);
+            step = checked(m, &frame, step, answer);
         }
         if (step == DOEFF_PASS) {
             answer = value;
@@ -648,7 +647,7 @@ perform:
             }
             goto deliver;
         }
-        if (DOEFF_UNLIKELY(answer == NULL ? step != DOEFF_PASS && step != DOEFF_BLOCK && !(step == DOEFF_RAISE && PyErr_Occurred()) : 0)) {
+        if (DOEFF_UNLIKELY(step_is_broken(m, step, answer))) {
             step = machine_blame(m, yielded, step);
         }
         switch (step) {
@@ -786,7 +785,7 @@ fail: /* error goes to the top frame */
         PyObject *answer = NULL;
         if (frame.kind->on_error != NULL) {
             step = frame.kind->on_error(&m->cx, &frame, error, &answer);
-            step = checked(&frame, step, answer);
+            step = checked(m, &frame, step, answer);
         }
         if (step == DOEFF_RAISE) {
             Py_SETREF(error, trace_begin(m, NULL));

@@ -168,6 +168,14 @@ int machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyO
 int machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what);
 /* The last reference to a captured chain is gone: unwind it before the next step. */
 void machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom);
+/* 1 if a step is not what it says: no object, no exception, a wait without a scheduler. */
+static inline int
+step_is_broken(DoeffMachine *m, DoeffStep step, PyObject *answer)
+{
+    return answer == NULL && step != DOEFF_PASS && !(step == DOEFF_RAISE && PyErr_Occurred())
+           && !(step == DOEFF_BLOCK && m->scheduler != NULL);
+}
+
 /* What an effect function answered breaks its promise: SystemError that names the handler. */
 DoeffStep machine_blame(DoeffMachine *m, PyObject *effect, DoeffStep step);
 int machine_room_init(PyObject *module, EngineState *st);

@@ -759,15 +759,15 @@ static PyType_Spec promise_spec = {
     .slots = promise_slots,
 };
 
-static DoeffStep
-create_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
+PyObject *
+external_promise_new(DoeffContext *cx)
 {
     DoeffScheduler *s = scheduler_of(cx);
     DoeffFuture *future = s == NULL ? NULL : (DoeffFuture *)future_new(cx->st, s);
     ExternalPromise *p = future == NULL ? NULL : PyObject_GC_New(ExternalPromise, cx->st->ExternalPromise_Type);
     if (p == NULL) {
         Py_XDECREF((PyObject *)future);
-        return DOEFF_RAISE;
+        return NULL;
     }
     memset((char *)p + sizeof(PyObject), 0, sizeof(ExternalPromise) - sizeof(PyObject));
     future->w.external = 1;
@@ -775,8 +775,38 @@ create_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
     p->future = future;
     p->queue = (DoeffQueue *)Py_NewRef((PyObject *)s->queue);
     PyObject_GC_Track((PyObject *)p);
-    *out = (PyObject *)p;
-    return DOEFF_VALUE;
+    return (PyObject *)p;
+}
+
+int
+external_promise_check(EngineState *st, PyObject *op)
+{
+    if (Py_IS_TYPE(op, st->ExternalPromise_Type)) {
+        return 1;
+    }
+    PyErr_Format(PyExc_TypeError, "completion must be ExternalPromise, got %s", type_name(op));
+    return 0;
+}
+
+int
+external_promise_complete(PyObject *op, PyObject *value, PyObject *error)
+{
+    if (Py_TYPE(op)->tp_dealloc != promise_dealloc) {
+        PyErr_Format(PyExc_TypeError, "completion must be ExternalPromise, got %s", type_name(op));
+        return -1;
+    }
+    if (error != NULL && !PyExceptionInstance_Check(error)) {
+        PyErr_Format(PyExc_TypeError, "error must be an exception, got %s", type_name(error));
+        return -1;
+    }
+    return decide((ExternalPromise *)op, error == NULL ? WAITABLE_VALUE : WAITABLE_ERROR, error == NULL ? value : error);
+}
+
+static DoeffStep
+create_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
+{
+    *out = external_promise_new(cx);
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
 }
 
 static const RecordSpec create_spec = {

@@ -31,6 +31,13 @@ PyObject *queue_take(DoeffQueue *q);
 void external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *future);
 struct DoeffWaitable *external_future(PyObject *promise); /* borrowed */
 
+PyObject *external_promise_new(DoeffContext *cx);
+/* 1 if op is an external promise; 0 with a TypeError. */
+int external_promise_check(EngineState *st, PyObject *op);
+/* Settles an external promise with value, or with error if that is not NULL. Any thread. 1 if this is the first
+ * decision and the run goes on, 0 if not, -1 with a TypeError. */
+int external_promise_complete(PyObject *op, PyObject *value, PyObject *error);
+
 /* Monotonic ns, on the clock that the waits of this process sleep on. */
 long long queue_clock_ns(void);
 long long queue_seconds_to_ns(double seconds); /* at least 0; the largest there is for what does not fit */

@@ -13,6 +13,8 @@
 from ._native import (
     KvAwait,
     KvAwaitEffect,
+    KvFetch,
+    KvFetchEffect,
     KvGet,
     KvGetEffect,
     KvPaused,
@@ -28,6 +30,8 @@ from ._native import (
 __all__ = [
     "KvAwait",
     "KvAwaitEffect",
+    "KvFetch",
+    "KvFetchEffect",
     "KvGet",
     "KvGetEffect",
     "KvPaused",

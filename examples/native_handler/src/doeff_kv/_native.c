@@ -1,16 +1,16 @@
 /* doeff_kv: a family of effects on a table of keys and values, and the handler that answers them.
  *
- * The five effects show the five things that a native handler can do: answer in place (KvPut, KvScan, most KvGets),
- * raise (KvGet of an unknown key), evaluate a program and go on (KvGet with `missing`), keep the continuation and
- * leave the scope with something else (KvAwait), and go on with a kept one (KvResume).
+ * The six effects show what a native handler can do: answer in place (KvPut, KvScan, most KvGets), raise (KvGet of an
+ * unknown key), evaluate a program and go on (KvGet with `missing`), wait for another thread (KvFetch), keep the
+ * continuation and leave the scope with something else (KvAwait), and go on with a kept one (KvResume).
  */
 #include <doeff.h>
 
 /* ---- the handler's own data ---- */
 
-/* A handler holds one object. This one's is a tuple: the table, what computes missing values, and the record class
- * KvPaused, which KvAwait makes. Module state would do for the class, and would be one call further away. */
-enum { KV_TABLE, KV_MISSING, KV_PAUSED, KV_DATA };
+/* A handler holds one object. This one's is a tuple: the table, what computes and what fetches missing values, and the
+ * record class KvPaused, which KvAwait makes. Module state would do for the class, and would be further away. */
+enum { KV_TABLE, KV_MISSING, KV_FETCH, KV_PAUSED, KV_DATA };
 
 static inline PyObject * /* borrowed */
 kv_data(DoeffContext *cx, int which)
@@ -105,6 +105,33 @@ get_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     return found < 0 ? DOEFF_RAISE : compute_missing(cx, key, out);
 }
 
+/* ---- KvFetch waits for another thread ---- */
+
+static DoeffStep
+fetch_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    PyObject *table = kv_data(cx, KV_TABLE), *fetch = kv_data(cx, KV_FETCH);
+    PyObject *key = DOEFF_FIELD(effect, 0);
+    int found = Doeff_DictGet(table, key, out);
+    if (found != 0) {
+        return found < 0 ? DOEFF_RAISE : DOEFF_VALUE;
+    }
+    if (fetch == Py_None) {
+        PyErr_SetObject(PyExc_KeyError, key);
+        return DOEFF_RAISE;
+    }
+    PyObject *completion = Doeff_NewCompletion(cx);
+    PyObject *started = completion == NULL ? NULL : PyObject_CallFunctionObjArgs(fetch, key, completion, NULL);
+    DoeffStep step = DOEFF_RAISE;
+    if (started != NULL && Doeff_Begin(cx) == 0
+        && Doeff_Push(cx, &fill_frame, Py_NewRef(table), Py_NewRef(key)) == 0) {
+        step = Doeff_WaitFor(cx, completion, out);
+    }
+    Py_XDECREF(started);
+    Py_XDECREF(completion);
+    return step;
+}
+
 /* ---- KvAwait keeps the continuation, KvResume goes on with it ---- */
 
 static DoeffStep
@@ -183,6 +210,11 @@ static const DoeffRecordSpec scan_spec = {
     .doc = "KvScanEffect(prefix='')\n--\n\nThe items whose key begins with a prefix.",
     .fields = {"prefix"}, .effect = 1, .subclassable = 1, .init = scan_init,
 };
+static const DoeffRecordSpec fetch_spec = {
+    .name = "doeff_kv.KvFetchEffect",
+    .doc = "KvFetchEffect(key)\n--\n\nThe value of a key, from wherever it has to be fetched.",
+    .fields = {"key"}, .required = 1, .effect = 1, .subclassable = 1, .init = key_init,
+};
 static const DoeffRecordSpec await_spec = {
     .name = "doeff_kv.KvAwaitEffect",
     .doc = "KvAwaitEffect(key)\n--\n\nThe value of a key, as soon as there is one.",
@@ -211,6 +243,11 @@ static PyMethodDef scan_def = {
     "KvScan", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("KvScan(prefix='')\n--\n\nThe (key, value) pairs whose key is a str with this prefix, in a sorted list.\n\n"
               ">>> users = yield KvScan(\"user:\")")};
+static PyMethodDef fetch_def = {
+    "KvFetch", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
+    PyDoc_STR("KvFetch(key)\n--\n\nThe value of key. If there is none, the handler's fetch(key, completion) is called, and "
+              "the task waits\nuntil somebody completes the completion, from whatever thread; the value is kept.\n\n"
+              ">>> page = yield KvFetch(\"page\")")};
 static PyMethodDef await_def = {
     "KvAwait", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("KvAwait(key)\n--\n\nThe value of key. If there is none, the program stops here, and the WithHandler around "
@@ -224,37 +261,42 @@ static PyMethodDef resume_def = {
 /* ---- the module ---- */
 
 typedef struct KvState {
-    PyTypeObject *get, *put, *scan, *await, *resume; /* borrowed: classes live as long as the engine */
+    PyTypeObject *get, *put, *scan, *fetch, *await, *resume; /* borrowed: classes live as long as the engine */
     DoeffRecordType *paused;
 } KvState;
 
-/* kv_handler(table=None, missing=None) */
+/* kv_handler(table=None, missing=None, fetch=None) */
 static PyObject *
 kv_handler(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"table", "missing", NULL};
-    static const DoeffParameters parameters = {"kv_handler", names, 2, 0};
-    PyObject *bound[2];
+    static const char *const names[] = {"table", "missing", "fetch", NULL};
+    static const DoeffParameters parameters = {"kv_handler", names, 3, 0};
+    PyObject *bound[3];
     if (Doeff_BindArguments(&parameters, args, nargs, kwnames, bound) < 0) {
         return NULL;
     }
-    PyObject *table = bound[0] == NULL ? Py_None : bound[0], *missing = bound[1] == NULL ? Py_None : bound[1];
+    for (int i = 0; i < 3; i++) {
+        bound[i] = bound[i] == NULL ? Py_None : bound[i];
+    }
+    PyObject *table = bound[0], *missing = bound[1], *fetch = bound[2];
     if (table != Py_None && !PyDict_Check(table)) {
         return PyErr_Format(PyExc_TypeError, "table must be dict, got %s", Doeff_TypeName(table));
     }
-    if (missing != Py_None && Doeff_CheckCallable(missing, "missing") < 0) {
+    if ((missing != Py_None && Doeff_CheckCallable(missing, "missing") < 0)
+        || (fetch != Py_None && Doeff_CheckCallable(fetch, "fetch") < 0)) {
         return NULL;
     }
     KvState *st = PyModule_GetState(module);
     table = table == Py_None ? PyDict_New() : Py_NewRef(table);
-    PyObject *data = table == NULL ? NULL : PyTuple_Pack(KV_DATA, table, missing, (PyObject *)st->paused);
+    PyObject *data = table == NULL ? NULL : PyTuple_Pack(KV_DATA, table, missing, fetch, (PyObject *)st->paused);
     DoeffEngine *engine = Doeff_EngineOf(st->paused);
     PyObject *handler = data == NULL ? NULL : Doeff_NewHandler(engine, "kv_handler", data, NULL);
     Py_XDECREF(table);
     Py_XDECREF(data);
     if (handler != NULL
         && (Doeff_Serve(handler, st->get, get_perform) < 0 || Doeff_Serve(handler, st->put, put_perform) < 0
-            || Doeff_Serve(handler, st->scan, scan_perform) < 0 || Doeff_Serve(handler, st->await, await_perform) < 0
+            || Doeff_Serve(handler, st->scan, scan_perform) < 0 || Doeff_Serve(handler, st->fetch, fetch_perform) < 0
+            || Doeff_Serve(handler, st->await, await_perform) < 0
             || Doeff_Serve(handler, st->resume, resume_perform) < 0)) {
         Py_CLEAR(handler);
     }
@@ -263,9 +305,9 @@ kv_handler(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *
 
 static PyMethodDef functions[] = {
     {"kv_handler", (PyCFunction)(void (*)(void))kv_handler, METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("kv_handler(table=None, missing=None)\n--\n\nA handler of the Kv effects on a dict, which is used in place "
-               "(a new one if it is None).\n\nmissing: a function that gives a program for a key that is not there; it "
-               "runs where the KvGet stands.")},
+     PyDoc_STR("kv_handler(table=None, missing=None, fetch=None)\n--\n\nA handler of the Kv effects on a dict, which is "
+               "used in place (a new one if it is None).\n\nmissing: a function that gives a program for a key that is "
+               "not there; it runs where the KvGet stands.\nfetch: a function of a key and a completion, for KvFetch.")},
     {NULL},
 };
 
@@ -300,8 +342,12 @@ kv_exec(PyObject *module)
     st->get = define(module, engine, &get_spec, &get_def);
     st->put = define(module, engine, &put_spec, &put_def);
     st->scan = define(module, engine, &scan_spec, &scan_def);
+    st->fetch = define(module, engine, &fetch_spec, &fetch_def);
     st->await = define(module, engine, &await_spec, &await_def);
-    return st->get == NULL || st->put == NULL || st->scan == NULL || st->await == NULL ? -1 : 0;
+    return st->get == NULL || st->put == NULL || st->scan == NULL || st->fetch == NULL
+                   || st->await == NULL
+               ? -1
+               : 0;
 }
 
 static PyModuleDef_Slot kv_slots[] = {
