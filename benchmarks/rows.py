@@ -32,6 +32,8 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
+from doeff.cesk import SyncRuntime, default_handlers
+from doeff.cesk.frames import ContinueValue
 from measure import LOOPS
 
 DEPTH = 1_000_000
@@ -259,6 +261,30 @@ def forwarding_handler():
     )
 
 
+def v1_answer(effect, task_state, store):
+    return ContinueValue(
+        value=1, env=task_state.env, store=store, k=task_state.kontinuation
+    )
+
+
+V1 = SyncRuntime(handlers={**default_handlers(), Ping: v1_answer})
+
+
+def v1_handler():
+    return measure.in_calls(lambda: V1.run(ping_loop()).value)
+
+
+def beside_a_v1_dictionary(effect):
+    program = EFFECTS[effect][0]()
+    return V1.run(program, env={"key": 1}, store={"key": 1}).value
+
+
+def times_alone_beside_a_v1_dictionary(effect):
+    return measure.times_reference(
+        partial(beside_a_v1_dictionary, effect), partial(alone, effect)
+    )
+
+
 def run_of_nothing():
     runs = 2_000
 
@@ -366,6 +392,16 @@ ROWS = [
     ),
     Row(
         "a new effect each time", "calls", None, partial(python_handler, new_ping_loop)
+    ),
+    Row("v1 handler answers an effect", "calls", (8, 8), v1_handler),
+    *(
+        Row(
+            f"{e} that a v1 dictionary leaves alone",
+            TIMES_ALONE,
+            FLAT,
+            partial(times_alone_beside_a_v1_dictionary, e),
+        )
+        for e in ("Ask", "Put")
     ),
     Row("Ask forwarded by a Python handler", "calls", None, forwarding_handler),
     Row("sync_run of nothing", "calls", (8, 8), run_of_nothing),
