@@ -44,11 +44,9 @@ def _own_run(
 
 def _settle(promise: ExternalPromise[Any], work: Callable[[], Any]) -> None:
     try:
-        value = work()
+        promise.complete(work())
     except BaseException as error:  # it belongs to whoever waits, not to this thread
         promise.fail(error)
-    else:
-        promise.complete(value)
 
 
 def start_thread(

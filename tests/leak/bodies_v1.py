@@ -29,7 +29,6 @@ from doeff.cesk.frames import (
 )
 from doeff.cesk.state import (
     CreateFuture,
-    CreateSpawn,
     CreateTask,
     PerformEffect,
     PerformIO,
@@ -90,7 +89,8 @@ def leak_v1_copied_store():
     def handler(effect, task, store):
         return value_of(1, task, {**store, "more": effect.number})
 
-    return run(twice(), handler).raw_store
+    result = run(twice(), handler)
+    return result.value, result.raw_store
 
 
 def leak_v1_error():
@@ -153,6 +153,8 @@ class Doubling:
         return ContinueValue(value * 2, env, store, k)
 
     def on_error(self, error, env, store, k):
+        if not isinstance(error, Refused):
+            return ContinueError(error, env, store, k)
         return ContinueProgram(Ask("one"), env, store, k)
 
 
@@ -356,16 +358,5 @@ def leak_v1_futures():
         yield Make(ResolveFuture(future.future_id, 1))
         again = yield Safe(Make(ResolveFuture(future.future_id, 1)))
         return (yield Wait(future)), type(again.error).__name__
-
-    return making(program()).value
-
-
-def leak_v1_thread():
-    @do
-    def program():
-        fine = yield Make(CreateSpawn(outer(), "thread"))
-        failing = yield Make(CreateSpawn(Get("absent"), "thread"))
-        failed = yield Safe(Wait(failing))
-        return (yield Wait(fine)), type(failed.error).__name__
 
     return making(program()).value
