@@ -1128,6 +1128,53 @@ SCRIPTS = {
         t.start(); t.join()
         print("done")
     """,
+    "drop deep chains of tasks in a thread with a small stack": """
+        import threading
+        from doeff import CompletePromise, CreateExternalPromise, CreatePromise, Spawn, Wait
+        threading.stack_size(128 * 1024)
+        N = 20_000
+        @do
+        def same(x):
+            return x
+            yield
+        @do
+        def tasks():
+            task = None
+            for _ in range(N):
+                task = yield Spawn(same([task]))
+                yield Wait(task)
+            return task
+        @do
+        def promises():
+            promise = None
+            for _ in range(N):
+                outer = yield CreatePromise()
+                yield CompletePromise(outer, [promise])
+                promise = outer
+            return promise
+        @do
+        def futures():
+            future = None
+            for _ in range(N):
+                promise = yield CreatePromise()
+                yield CompletePromise(promise, future)
+                future = promise.future
+            return future
+        @do
+        def external():
+            promise = None
+            for _ in range(N):
+                outer = yield CreateExternalPromise()
+                outer.complete((promise,))
+                yield Wait(outer.future)
+                promise = outer
+            return promise
+        for chain in tasks, promises, futures, external:
+            cell = [sync_run(chain(), sync_handlers_preset).value]
+            t = threading.Thread(target=cell.clear)
+            t.start(); t.join()
+        print("done")
+    """,
     "what a deep chain ends in is told": """
         # finally blocks and __del__ run, in order, with runs and other threads in between
         import threading

@@ -196,9 +196,9 @@ start_with_programs(DoeffContext *cx, KleisliCall *call, PyObject **out)
 static inline void
 call_release_arguments(KleisliCall *call)
 {
-    Py_ssize_t n = Py_SIZE(call);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        Py_DECREF(call->args[i]);
+    PyObject **end = call->args + Py_SIZE(call);
+    for (PyObject **arg = call->args; arg < end; arg++) {
+        Py_DECREF(*arg);
     }
     if (DOEFF_UNLIKELY(call->kwnames != NULL)) {
         Py_DECREF(call->kwnames);
@@ -221,13 +221,13 @@ call_done(KleisliCall *call, DoeffStep step)
 /* Gives up a call that has been performed. The frame that was pushed for it has taken its reference
  * to the function: if nobody else holds the call, both go without a detour. */
 static inline void
-call_spent(EngineState *st, KleisliCall *call)
+call_spent(DoeffContext *cx, KleisliCall *call)
 {
 #ifndef Py_REF_DEBUG
     if (DOEFF_LIKELY(call->pooled && Py_REFCNT(call) == 1)) {
         Py_SET_REFCNT(call, 0); /* dead from here on, also for kleisli_show_calls */
         call_release_arguments(call);
-        pool_push(&st->calls[Py_SIZE(call)], call);
+        pool_push(&cx->st->calls[Py_SIZE(call)], call);
         return;
     }
 #endif
@@ -257,8 +257,8 @@ kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
             return DOEFF_RAISE;
         }
         fiber->frames[fiber->len++] = (DoeffFrame){&return_frame, result, (PyObject *)kleisli};
-        call_spent(cx->st, call);
         *out = result;
+        call_spent(cx, call);
         return DOEFF_PASS;
     }
     return call_done(call, function_outcome(cx, kleisli, result, out));

@@ -177,15 +177,20 @@ entry_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
+static int
+entry_release(PyObject *op)
+{
+    Py_XDECREF((PyObject *)((DefaultEntry *)op)->effect);
+    Py_XDECREF((PyObject *)((DefaultEntry *)op)->server);
+    Py_TYPE(op)->tp_free(op);
+    return 0;
+}
+
 static void
 entry_dealloc(PyObject *op)
 {
-    PyTypeObject *tp = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    Py_XDECREF((PyObject *)((DefaultEntry *)op)->effect);
-    Py_XDECREF((PyObject *)((DefaultEntry *)op)->server);
-    tp->tp_free(op);
-    Py_DECREF(tp);
+    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, entry_dealloc, entry_release);
 }
 
 static PyGetSetDef entry_getset[] = {
