@@ -70,6 +70,7 @@
     X(PyTypeObject, ExternalPromise_Type)                            \
     X(PyTypeObject, Queue_Type)                                      \
     X(PyTypeObject, Semaphore_Type)                                  \
+    X(PyTypeObject, Nursery_Type)                                    \
     /* v1 */                                                         \
     X(PyTypeObject, FrameResult_Type)                                \
     X(PyTypeObject, Request_Type)                                    \

@@ -57,6 +57,14 @@ from doeff.effects.spawn import (
     TaskIsDoneEffect,
     spawn,
 )
+from doeff.effects.structure import (
+    Scope,
+    ScopeEffect,
+    Shield,
+    ShieldEffect,
+    Timeout,
+    TimeoutEffect,
+)
 from doeff.effects.wait import (
     Wait,
     WaitEffect,
@@ -222,7 +230,11 @@ __all__ = [
     "ReleaseSemaphoreEffect",
     "ResultSafeEffect",
     "Safe",
+    "Scope",
+    "ScopeEffect",
     "Semaphore",
+    "Shield",
+    "ShieldEffect",
     "Snapshot",
     "Spawn",
     "SpawnEffect",
@@ -237,6 +249,8 @@ __all__ = [
     "TaskDiscardEffect",
     "TaskIsDoneEffect",
     "Tell",
+    "Timeout",
+    "TimeoutEffect",
     "Wait",
     "WaitEffect",
     "WaitUntil",

@@ -368,9 +368,8 @@ task_wake(DoeffScheduler *s, DoeffTask *t, AnswerKind kind, PyObject *what)
 int
 task_throw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
 {
-    if (t == s->current) { /* raised as soon as its effect has been answered */
-        Py_XSETREF(t->answer, error);
-        t->answer_kind = ANSWER_ERROR;
+    if (t == s->current && t->waits == WAITS_NOT && t->answer_kind == ANSWER_NONE) {
+        Py_XSETREF(s->thrown, error); /* as soon as its effect has been answered */
         s->machine->cx.attention = 1;
         return 1;
     }
@@ -420,10 +419,9 @@ scheduler_turn_ends(DoeffMachine *m)
             return 1;
         }
     }
-    if (DOEFF_UNLIKELY(t->answer_kind == ANSWER_ERROR)) {
-        PyErr_SetRaisedException(t->answer);
-        t->answer = NULL;
-        t->answer_kind = ANSWER_NONE;
+    if (DOEFF_UNLIKELY(s->thrown != NULL)) {
+        PyErr_SetRaisedException(s->thrown);
+        s->thrown = NULL;
         m->cx.attention = 1;
         return -1;
     }
@@ -739,6 +737,11 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         return_main_store(m);
         unload(m); /* the wait handler's fiber */
     }
+    else if (DOEFF_UNLIKELY(s->thrown != NULL)) { /* while its effect made it wait */
+        PyObject *error = s->thrown;
+        s->thrown = NULL;
+        (void)task_throw(s, old, error);
+    }
     for (;;) {
         queue_apply(s->queue);
         if (s->timers > 0 && s->clock == NULL) {
@@ -806,8 +809,7 @@ scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error)
 {
     DoeffScheduler *s = m->scheduler;
     DoeffTask *t = s->current;
-    Py_CLEAR(t->answer);
-    t->answer_kind = ANSWER_NONE;
+    Py_CLEAR(s->thrown);
     if (DOEFF_UNLIKELY(t->main)) {
         main_ended(m, value, error);
         s->current = NULL;
@@ -944,10 +946,16 @@ scheduler_free(DoeffMachine *m)
     Py_XDECREF(s->clock);
     Py_XDECREF(s->schedule);
     Py_XDECREF(s->interrupt);
+    Py_XDECREF(s->thrown);
     Py_XDECREF(s->main_outcome);
     Py_XDECREF(s->main_env);
     Py_XDECREF(s->main_store);
     Py_XDECREF(s->main_trace);
+    for (Py_ssize_t i = 0; i < s->timers; i++) { /* Timeouts in continuations that somebody keeps */
+        if (s->heap[i].task == NULL) {
+            nursery_timer_moved(s->heap[i].scope, -1);
+        }
+    }
     PyMem_Free(s->levels);
     PyMem_Free(s->heap);
     PyMem_Free(s);
@@ -961,6 +969,7 @@ scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
     Py_VISIT(s->clock);
     Py_VISIT(s->schedule);
     Py_VISIT(s->interrupt);
+    Py_VISIT(s->thrown);
     Py_VISIT(s->main_outcome);
     Py_VISIT(s->main_env);
     Py_VISIT(s->main_store);

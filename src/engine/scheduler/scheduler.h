@@ -116,14 +116,14 @@ struct DoeffTask {
     DoeffGroup *group;        /* NULL: the store is its own */
     struct DoeffScheduler *reporter; /* over, failed, and nobody asked: whose list of failures it is in */
     PyObject *cancel;         /* the error of the latest cancellation that was delivered; strong or NULL */
-    struct DoeffNursery *scope;  /* innermost open Scope, that its children belong to; borrowed */
+    struct DoeffNursery *scope; /* the Scope that it was spawned in, or a task above it; strong or NULL */
     union {
         HandlerNode *node;    /* of a new one, which has no fiber yet: the handlers that it begins under; strong */
         Waiter one;
         Waiting *row;
         Py_ssize_t timer;
         PyObject *semaphore;  /* strong */
-        struct DoeffNursery *nursery;
+        struct DoeffNursery *nursery; /* strong */
     };
     int priority, wake_priority; /* own one; that of the next wake-up */
     unsigned char answer_kind; /* AnswerKind */
@@ -134,8 +134,6 @@ struct DoeffTask {
     unsigned char swept;      /* cancelled because the run ends */
     unsigned char store_shared;
     unsigned char hidden;     /* its generators are not known to the collector */
-    unsigned char shielded;   /* open Shields: a cancellation waits for them */
-    unsigned char cancel_due; /* one does */
     PyCodeObject *spawned_in; /* where Spawn was performed; strong or NULL */
     int spawned_at;           /* offset of the instruction there */
 };
@@ -193,6 +191,7 @@ typedef struct DoeffScheduler {
     Waiting *doomed;          /* rows of discarded tasks, whose members are to be discarded */
     int at_closing, discarding; /* somebody works on these lists */
     PyObject *callback_error; /* of an on_cancel callback, for whoever cancels; strong or NULL */
+    PyObject *thrown;         /* is raised in the running task at its next effect; strong or NULL */
     PyObject *interrupt;      /* what was raised at nobody: the run function raises it; strong or NULL */
     int reported;             /* failures nobody asked for, spelled out or not */
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
@@ -251,6 +250,8 @@ void scheduler_throw_at_main(DoeffScheduler *s, PyObject *error /* stolen */);
 int task_throw(DoeffScheduler *s, DoeffTask *t, PyObject *error);
 /* The same with a TaskCancelledError, counted as a cancellation; drops it if it never started. -1: no memory. */
 int task_cancel(DoeffScheduler *s, DoeffTask *t);
+/* That cancellation has been delivered. */
+void task_cancelled_by(DoeffTask *t, PyObject *error /* borrowed */);
 /* The hard kill. */
 void task_discard(DoeffScheduler *s, DoeffTask *t);
 void task_discard_members(DoeffScheduler *s); /* of what has been withdrawn for it */
@@ -316,6 +317,9 @@ DoeffTask *schedule_choose(DoeffScheduler *s, ReadyLevel *level);
 
 long long timer_now(DoeffScheduler *s); /* ns on the clock of the run */
 int timer_add(DoeffScheduler *s, long long when, DoeffTask *t, struct DoeffNursery *scope);
+/* The same for a Timeout's, so many seconds from now. */
+int timer_after(DoeffContext *cx, PyObject *seconds, struct DoeffNursery *scope);
+int timer_check_seconds(PyObject *seconds); /* -1 with an error for what Delay would not take */
 void timer_remove(DoeffScheduler *s, Py_ssize_t at);
 /* Wakes the tasks whose time has come. */
 void timer_fire(DoeffScheduler *s);
@@ -328,10 +332,19 @@ int clock_was_put(DoeffContext *cx);
 
 /* ---- structure (structure.c) ---- */
 
-void nursery_child_new(DoeffTask *t);
-void nursery_child_over(DoeffScheduler *s, DoeffTask *t);
+/* A task that the current one spawns joins the innermost Scope; -1 with an error. */
+int nursery_child_new(DoeffScheduler *s, DoeffTask *t);
+void nursery_child_is_daemon(DoeffTask *t);
+/* t has ended and been released; scope (stolen) is the one that it belonged to. */
+void nursery_child_over(DoeffScheduler *s, struct DoeffNursery *scope, DoeffTask *t);
+/* t is killed: the children of its open Scopes are cancelled. */
+void nursery_lost(DoeffScheduler *s, DoeffTask *t);
 void nursery_timer(DoeffScheduler *s, struct DoeffNursery *scope);
-void nursery_timer_moved(struct DoeffNursery *scope, Py_ssize_t at); /* its place in the heap */
+void nursery_timer_moved(struct DoeffNursery *scope, Py_ssize_t at); /* its place in the heap; -1: none any more */
+/* A cancellation of t has to wait for a Shield, which keeps error (stolen then; NULL only asks). */
+int nursery_shields(DoeffScheduler *s, DoeffTask *t, PyObject *error);
+/* error ends a program of the running task early. */
+int nursery_own_cancel(DoeffScheduler *s, PyObject *error);
 /* The task waits for the children of a Scope: as task_withdraw. */
 int nursery_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error);
 

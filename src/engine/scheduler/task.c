@@ -122,7 +122,7 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
         PyObject_GC_UnTrack(t->context); /* a live task is a root: see drop_context */
     }
     t->node = (HandlerNode *)Py_NewRef((PyObject *)node);
-    if (t->context == NULL || (member && join_group(s, t) < 0)) {
+    if (t->context == NULL || nursery_child_new(s, t) < 0 || (member && join_group(s, t) < 0)) {
         Py_DECREF(t);
         return NULL;
     }
@@ -143,8 +143,6 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
     *(s->newest == NULL ? &s->oldest : &s->newest->newer) = t;
     s->newest = t;
     s->live++;
-    t->scope = s->current->scope;
-    nursery_child_new(t);
     t->answer = NULL;
     task_wake(s, t, ANSWER_PROGRAM, program);
     return t;
@@ -217,10 +215,12 @@ task_end(DoeffScheduler *s, DoeffTask *t, WaitableState state, PyObject *outcome
     unlink_live(s, t);
     int interrupts = state == WAITABLE_ERROR && (PyErr_GivenExceptionMatches(outcome, PyExc_KeyboardInterrupt)
                                                  || PyErr_GivenExceptionMatches(outcome, PyExc_SystemExit));
+    struct DoeffNursery *scope = t->scope;
+    t->scope = NULL;
     waitable_settle(s, &t->w, state, outcome);
     task_release(s, t);
-    if (t->scope != NULL) {
-        nursery_child_over(s, t);
+    if (scope != NULL) {
+        nursery_child_over(s, scope, t);
     }
     if (interrupts) {
         t->w.claimed = 1;
@@ -325,13 +325,16 @@ task_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     return 1;
 }
 
+void
+task_cancelled_by(DoeffTask *t, PyObject *error)
+{
+    t->cancelled = 1;
+    Py_XSETREF(t->cancel, Py_NewRef(error));
+}
+
 int
 task_cancel(DoeffScheduler *s, DoeffTask *t)
 {
-    if (t->shielded) {
-        t->cancel_due = 1;
-        return 0;
-    }
     PyObject *error = cancelled_error(s, t);
     if (error == NULL) {
         return -1;
@@ -341,9 +344,10 @@ task_cancel(DoeffScheduler *s, DoeffTask *t)
         task_end(s, t, WAITABLE_CANCELLED, error);
         return 0;
     }
-    t->cancelled = 1;
-    Py_XSETREF(t->cancel, Py_NewRef(error));
-    (void)task_throw(s, t, error);
+    if (!nursery_shields(s, t, error)) {
+        task_cancelled_by(t, error);
+        (void)task_throw(s, t, error);
+    }
     return 0;
 }
 
@@ -359,6 +363,7 @@ discard_alone(DoeffScheduler *s, DoeffTask *t)
     if (t->waits != WAITS_NOT) {
         (void)task_withdraw(s, t, NULL);
     }
+    nursery_lost(s, t);
     task_end(s, t, WAITABLE_CANCELLED, error);
 }
 
@@ -395,7 +400,7 @@ int
 scheduler_own_cancel(DoeffContext *cx, PyObject *error)
 {
     DoeffScheduler *s = scheduler_if_any(cx);
-    return s != NULL && s->current != NULL && s->current->cancel == error;
+    return s != NULL && s->current != NULL && (s->current->cancel == error || nursery_own_cancel(s, error));
 }
 
 /* ---- what it is called ---- */
@@ -475,6 +480,7 @@ task_free(PyObject *op)
     Py_XDECREF(t->answer);
     Py_XDECREF(t->cancel);
     Py_XDECREF((PyObject *)t->spawned_in);
+    Py_XDECREF((PyObject *)t->scope);
     waitable_clear(&t->w);
     tp->tp_free(op);
     return 0;
@@ -769,6 +775,7 @@ task_spawn(DoeffContext *cx, PyObject *effect)
         t->daemon = 1;
         s->daemons++;
         s->ready_regular--;
+        nursery_child_is_daemon(t);
     }
     return t;
 }
@@ -843,11 +850,10 @@ cancel_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     }
     task_claim(t);
     int live = t->w.state == WAITABLE_OPEN;
-    if (live && t == s->current && !t->shielded) {
+    if (live && t == s->current && !nursery_shields(s, t, NULL)) {
         PyObject *error = cancelled_error(s, t);
         if (error != NULL) {
-            t->cancelled = 1;
-            Py_XSETREF(t->cancel, Py_NewRef(error));
+            task_cancelled_by(t, error);
             PyErr_SetRaisedException(error);
         }
         return DOEFF_RAISE;

@@ -258,47 +258,70 @@ sleep_for(DoeffScheduler *s, long long ns, PyObject *target, PyObject **out)
 
 /* ---- Delay ---- */
 
-static int
-delay_init(RecordInfo *Py_UNUSED(info), PyObject **f)
+int
+timer_check_seconds(PyObject *op)
 {
-    double seconds = PyFloat_AsDouble(f[0]);
+    double seconds = PyFloat_AsDouble(op);
     if (seconds == -1.0 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
             PyErr_Clear();
             return 0;
         }
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "seconds must be a number, got %s", type_name(f[0]));
+            PyErr_Format(PyExc_TypeError, "seconds must be a number, got %s", type_name(op));
         }
         return -1;
     }
     if (!(seconds >= 0) || seconds > 1e300) {
-        PyErr_Format(PyExc_ValueError, "seconds must be finite and at least 0, got %R", f[0]);
+        PyErr_Format(PyExc_ValueError, "seconds must be finite and at least 0, got %R", op);
         return -1;
     }
     return 0;
+}
+
+static int
+delay_init(RecordInfo *Py_UNUSED(info), PyObject **f)
+{
+    return timer_check_seconds(f[0]);
+}
+
+/* The ns of checked seconds, on the clock as it stands; -1 with an error. */
+static long long
+ns_from_now(DoeffContext *cx, DoeffScheduler *s, PyObject *op)
+{
+    double seconds = PyFloat_AsDouble(op);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        seconds = 1e300;
+    }
+    if (s->clock != NULL && clock_was_put(cx) < 0) {
+        return -1;
+    }
+    long long ns = queue_seconds_to_ns(seconds);
+    return ns == 0 && seconds > 0 ? 1 : ns;
+}
+
+int
+timer_after(DoeffContext *cx, PyObject *seconds, struct DoeffNursery *scope)
+{
+    DoeffScheduler *s = scheduler_if_any(cx);
+    long long ns = ns_from_now(cx, s, seconds);
+    if (ns < 0) {
+        return -1;
+    }
+    long long now = timer_now(s);
+    return timer_add(s, now > FOREVER - ns ? FOREVER : now + ns, NULL, scope);
 }
 
 static DoeffStep
 delay_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     DoeffScheduler *s = scheduler_of(cx);
-    if (s == NULL) {
-        return DOEFF_RAISE;
-    }
-    double seconds = PyFloat_AsDouble(RECORD_FIELD(effect, 0));
-    if (seconds == -1.0 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            return DOEFF_RAISE;
-        }
-        PyErr_Clear();
-        seconds = 1e300;
-    }
-    if (s->clock != NULL && clock_was_put(cx) < 0) {
-        return DOEFF_RAISE;
-    }
-    long long ns = queue_seconds_to_ns(seconds);
-    return sleep_for(s, ns == 0 && seconds > 0 ? 1 : ns, NULL, out);
+    long long ns = s == NULL ? -1 : ns_from_now(cx, s, RECORD_FIELD(effect, 0));
+    return ns < 0 ? DOEFF_RAISE : sleep_for(s, ns, NULL, out);
 }
 
 static const RecordSpec delay_spec = {
