@@ -353,7 +353,12 @@ Doeff_Known(DoeffEngine *engine, DoeffKnown which)
     /* Gives value, or raises error if that is not NULL, where the completion is waited for. From any thread that     \
      * has a thread state of the interpreter attached (PyGILState_Ensure); wakes the run and does not wait for it.    \
      * 1 if this decided it; 0 if it was decided already, or the run is over. */                                      \
-    F(int, Complete, (PyObject *completion, PyObject *value, PyObject *error), (completion, value, error))
+    F(int, Complete, (PyObject *completion, PyObject *value, PyObject *error), (completion, value, error))            \
+                                                                                                                      \
+    /* -- tasks -- */                                                                                                 \
+    /* 1 if error is the cancellation of the running task, or what ends a Timeout's or Scope's program around this    \
+     * place: a frame that turns errors into values lets it pass. */                                                  \
+    F(int, OwnCancel, (DoeffContext *cx, PyObject *error), (cx, error))
 
 typedef struct DoeffApi {
     unsigned abi;  /* DOEFF_ABI of the engine; these two never move */

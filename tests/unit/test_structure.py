@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from doeff import (
     Get,
     HandlerContext,
     Local,
+    Program,
     Put,
     ReleaseSemaphore,
     Safe,
@@ -326,14 +328,30 @@ def test_cancelling_a_task_that_waits_for_its_children(log):
         task = yield Spawn(Scope(body()))
         yield Delay(1)
         yield Cancel(task)
-        yield Cancel(task)
         result = yield Safe(Wait(task))
         log("after")
         return result
 
     assert isinstance(value(main()).error, TaskCancelledError)
-    assert log[-1] == "after"
-    assert "a cancelled" in log
+    assert log == ["a cancelled", "a cleaned", "after"]
+
+
+def test_a_second_cancellation_reaches_the_cleanup_of_the_children(log):
+    @do
+    def body():
+        yield Spawn(sleeper(log, "a", cleanup=NEVER))
+
+    @do
+    def main():
+        task = yield Spawn(Scope(body()))
+        yield Delay(1)
+        yield Cancel(task)
+        yield Delay(1)
+        yield Cancel(task)
+        return (yield Safe(Wait(task)))
+
+    assert isinstance(value(main()).error, TaskCancelledError)
+    assert log == ["a cancelled"]
 
 
 def test_a_cancellation_and_a_failing_cleanup(log):
@@ -836,7 +854,7 @@ def test_a_timeout_in_a_captured_continuation():
 
 
 @do
-def shielded(log, program):
+def shielded(log, program: Program[Any]):
     got = yield Shield(program)
     log(f"got {got}")
     yield Delay(NEVER)

@@ -5,6 +5,7 @@
 #include "../machine/pending.h"
 #include "../machine/rundata.h"
 #include "../machine/scopes.h"
+#include "../scheduler/scheduler.h"
 #include "../report/trace.h"
 #include "../scheduler/completion.h"
 #include "../support/arguments.h"
@@ -330,6 +331,12 @@ int
 Doeff_Complete(PyObject *completion, PyObject *value, PyObject *error)
 {
     return external_promise_complete(completion, value, error);
+}
+
+int
+Doeff_OwnCancel(DoeffContext *cx, PyObject *error)
+{
+    return scheduler_own_cancel(cx, error);
 }
 
 /* ---- the table ---- */

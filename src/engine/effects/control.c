@@ -24,7 +24,7 @@ static DoeffStep
 safe_error(DoeffContext *cx, DoeffFrame *frame, PyObject *error, PyObject **out)
 {
     Doeff_SetEnv(cx, Py_NewRef(frame->a));
-    if (!PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+    if (!PyErr_GivenExceptionMatches(error, PyExc_Exception) || Doeff_OwnCancel(cx, error)) {
         return DOEFF_PASS;
     }
     PyObject *trace = Doeff_CaptureTraceback(cx, error);

@@ -28,6 +28,7 @@ typedef struct DoeffNursery {
     DoeffTask *task;           /* who opened it; strong */
     PyObject *cancel;          /* the error that ends its program early; strong or NULL */
     unsigned char closed;      /* its program is over */
+    unsigned char closing;     /* its children have been cancelled: those that still come are waited for */
     /* of a Scope */
     PyObject *children; /* dict, in order of creation: task -> None; strong or NULL */
     Py_ssize_t regular; /* those of them that are no daemons */
@@ -374,6 +375,7 @@ count_children(DoeffNursery *n)
 static void
 cancel_children(DoeffScheduler *s, DoeffNursery *n)
 {
+    n->closing = 1;
     if (count_children(n) == 0 || s->phase == RUN_ENDS) {
         return;
     }
@@ -484,7 +486,9 @@ nursery_child_over(DoeffScheduler *s, DoeffNursery *n, DoeffTask *t)
         int first = n->errors == NULL;
         add_failure(n, t->w.outcome);
         if (first) {
-            end_program(s, n, "another task of its Scope has failed");
+            end_program(s, n, "a task of this Scope has failed");
+        }
+        if (!n->closing) {
             cancel_children(s, n);
         }
     }
@@ -492,7 +496,7 @@ nursery_child_over(DoeffScheduler *s, DoeffNursery *n, DoeffTask *t)
         if (count_children(n) == 0) {
             scope_over(s, n);
         }
-        else if (n->regular == 0 && n->errors == NULL && n->ending == NULL) {
+        else if (n->regular == 0 && !n->closing) {
             cancel_children(s, n); /* daemons */
         }
     }
@@ -530,7 +534,7 @@ scope_body_over(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject *
     if (error != NULL) {
         scope_ended_by(s, n, t, error);
     }
-    if (error != NULL || n->errors != NULL || n->regular == 0) {
+    if ((error != NULL || n->regular == 0) && !n->closing) {
         cancel_children(s, n);
     }
     if (count_children(n) > 0) {

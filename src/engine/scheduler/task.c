@@ -116,6 +116,7 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
     }
     kleisli_keep_unseen(st, program);
     t->answer = program;
+    t->member = (unsigned char)member;
     t->priority = t->wake_priority = priority;
     t->context = PyContext_CopyCurrent();
     if (DOEFF_LIKELY(t->context != NULL)) {
@@ -128,7 +129,6 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
     }
     t->env = Py_NewRef(env);
     if (member) {
-        t->member = 1;
         t->scopes = Py_XNewRef(cx->scopes);
         t->scope_base = Py_XNewRef(cx->scopes);
     }

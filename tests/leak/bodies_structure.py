@@ -1,0 +1,122 @@
+"""Bodies for Scope, Timeout and Shield."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from doeff import (
+    Cancel,
+    Delay,
+    Discard,
+    EffectBase,
+    HandlerContext,
+    Safe,
+    Scope,
+    Shield,
+    Spawn,
+    Timeout,
+    Wait,
+    WithHandler,
+    do,
+    sync_handlers_preset,
+    sync_run,
+)
+
+START = datetime(2030, 1, 1)
+NEVER = 10**6
+
+
+def run(program):
+    return sync_run(
+        program, sync_handlers_preset, store={"__current_time__": START}
+    ).value
+
+
+def name_of(result):
+    return result.value if result.is_ok() else type(result.error).__name__
+
+
+@do
+def sleeper(seconds=NEVER, cleanup=0):
+    try:
+        yield Delay(seconds)
+    finally:
+        if cleanup:
+            yield Delay(cleanup)
+
+
+@do
+def failing(after):
+    yield Delay(after)
+    raise ValueError(after)
+
+
+@do
+def body(*failures):
+    for after in failures:
+        yield Spawn(failing(after))
+    yield Spawn(sleeper(cleanup=1))
+    yield Spawn(sleeper(2), daemon=True)
+    yield Delay(1)
+
+
+@do
+def outcome(program: EffectBase):
+    return name_of((yield Safe(program)))
+
+
+def leak_scope_that_fails():
+    return run(outcome(Scope(body(1))))
+
+
+def leak_scope_with_several_failures():
+    return run(outcome(Scope(body(1, 1, 1))))
+
+
+def leak_timeout():
+    return run(outcome(Timeout(3, Scope(body()))))
+
+
+def leak_timeout_in_time():
+    return run(outcome(Timeout(3, Delay(1))))
+
+
+@do
+def ended(how, program: EffectBase):
+    task = yield Spawn(program)
+    yield Delay(1)
+    yield how(task)
+    return name_of((yield Safe(Wait(task))))
+
+
+def leak_cancelled():
+    return run(ended(Cancel, Timeout(9, Scope(body()))))
+
+
+def leak_discarded():
+    return run(ended(Discard, Timeout(9, Shield(Scope(body())))))
+
+
+def leak_shielded():
+    return run(ended(Cancel, Shield(Timeout(3, Delay(NEVER)))))
+
+
+class Keep(EffectBase):
+    pass
+
+
+def leak_kept_continuation():
+    kept = []
+
+    @do
+    def keep(effect: Keep, ctx: HandlerContext):
+        kept.append(ctx)
+        return ctx.abandon("left")
+        yield
+
+    @do
+    def inside():
+        yield Spawn(sleeper(2))
+        yield Keep()
+
+    return run(WithHandler(keep, Scope(Timeout(5, Shield(inside())))))
