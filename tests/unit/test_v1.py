@@ -59,6 +59,7 @@ from doeff.cesk.frames import (
     ReturnFrame,
 )
 from doeff.cesk.state import (
+    AwaitExternal,
     CreateFuture,
     CreateSpawn,
     CreateTask,
@@ -948,6 +949,30 @@ def test_resolving_what_nobody_made():
     error = run(catching(), {E: asking(ResolveFuture(5, 1))}).value
     assert type(error) is TypeError
     assert "future_id of a FutureHandle" in str(error)
+
+
+def test_what_this_version_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(doeff, "Await", None, raising=False)
+    error = run(catching(), {E: asking(AwaitExternal(object()))}).value
+    assert type(error) is NotImplementedError
+    assert "AwaitExternal is done by the effect Await" in str(error)
+    monkeypatch.setattr(doeff, "async_run", None, raising=False)
+    with pytest.raises(NotImplementedError, match=r"doeff\.async_run"):
+        AsyncRuntime({E: add_one}).run(E()).send(None)
+
+
+def test_the_asynchronous_runtime_runs_with_async_run(monkeypatch):
+    async def async_run(program, handlers, env, store):
+        assert handlers[:-1] == doeff.async_handlers_preset
+        return sync_run(program, [*sync_handlers_preset, handlers[-1]], env, store)
+
+    monkeypatch.setattr(doeff, "async_run", async_run, raising=False)
+    runtime = AsyncRuntime(handlers={E: add_one})
+    with pytest.raises(StopIteration) as done:
+        runtime.run(three(), env={"a": 1}, store={"s": 1}).send(None)
+    result = done.value.value
+    assert result.value == (2, 3, 4)
+    assert (result.env, result.raw_store) == ({"a": 1}, {"s": 1})
 
 
 # ---- the default entries --------------------------------------------------------------------------
