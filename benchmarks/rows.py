@@ -251,6 +251,59 @@ def python_handler(loop):
 
 
 @do
+def resume_in_the_middle(effect: Ping, ctx):
+    rest = yield ctx.resume(1)
+    return rest
+
+
+def resuming_handler():
+    """Every effect leaves a body that waits for the rest: the ends of the bodies count too."""
+    loops = LOOPS // 20
+
+    def loop():
+        program = WithHandler(handler=resume_in_the_middle, program=ping_loop(loops))
+        began = process_time_ns()
+        for _ in repeat(None, 20):
+            run(program)
+        return (process_time_ns() - began) / loops / 20
+
+    return measure.in_calls(loop)
+
+
+def captured_across(handlers):
+    program = ping_loop()
+    for _ in range(handlers - 1):
+        program = WithHandler(handler=uninterested, program=program)
+    return run(WithHandler(handler=answer, program=program))
+
+
+def times_one_handler():
+    return measure.times_reference(
+        partial(captured_across, 100), partial(captured_across, 1)
+    )
+
+
+def times_shallow():
+    @do
+    def several():
+        readings = []
+        for _ in range(measure.TURNS + 1):
+            readings.append((yield ping_loop()))
+        return readings
+
+    def below(depth):
+        return run(WithHandler(handler=answer, program=nest(depth, [several()])))
+
+    gc.collect()
+    gc.freeze()
+    shallow = below(10)
+    deep = below(DEPTH)
+    shallow += below(10)
+    gc.unfreeze()
+    return median(deep[1:]) / median(shallow)
+
+
+@do
 def forward_all(effect, ctx):
     return (yield effect)
 
@@ -390,6 +443,9 @@ ROWS = [
         (5, 6),
         partial(python_handler, ping_loop),
     ),
+    Row("resumed in the middle", "calls", (7, 8), resuming_handler),
+    Row("answered across 100 handlers", "x across 1", FLAT, times_one_handler),
+    Row(f"answered below {DEPTH:,} programs", "x below 10", FLAT, times_shallow),
     Row(
         "a new effect each time", "calls", None, partial(python_handler, new_ping_loop)
     ),
