@@ -379,6 +379,7 @@ _MODULES = frozenset(
         "run",
         "runtimes",
         "storage",
+        "testing",
         "traceback",
         "types",
         "utils",

@@ -71,6 +71,7 @@
     X(PyTypeObject, Queue_Type)                                      \
     X(PyTypeObject, Semaphore_Type)                                  \
     X(PyTypeObject, Nursery_Type)                                    \
+    X(PyTypeObject, Schedule_Type)                                   \
     /* v1 */                                                         \
     X(PyTypeObject, FrameResult_Type)                                \
     X(PyTypeObject, Request_Type)                                    \

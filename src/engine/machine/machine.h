@@ -137,7 +137,7 @@ struct DoeffMachine {
     int nodes_shared;               /* tasks share handler nodes: node->owner says nothing */
     int loop_turn;                  /* the event loop is to get a turn before the run goes on */
     PyObject *loop_time;            /* the event loop's clock; strong; NULL: no event loop */
-    PyObject *schedule;             /* which ready task goes on, or NULL; strong */
+    PyObject *schedule;             /* how ready tasks were chosen, or NULL; strong */
     double close_timeout;           /* seconds that tasks have to end in when the run does */
     int unfinished_wait;            /* the end of the run waits for tasks instead of cancelling them */
     PyObject *run_data;             /* dict of what all tasks share (rundata.h), or NULL; strong */

@@ -9,6 +9,7 @@ typedef struct RuntimeResult {
     PyObject_HEAD
     PyObject *value, *error, *store, *env, *traceback; /* strong or NULL */
     DoeffTrace *trace;  /* strong or NULL */
+    PyObject *schedule; /* how tasks were chosen; strong or NULL */
     PyObject *captured; /* strong or NULL */
     EngineState *st;    /* borrowed: our type keeps the module */
     int tracked;        /* the collector knows it */
@@ -58,6 +59,7 @@ result_new(DoeffMachine *m, PyObject *value, PyObject *error)
     r->env = Py_NewRef(m->cx.env);
     r->traceback = NULL;
     r->trace = NULL;
+    r->schedule = Py_XNewRef(m->schedule);
     r->captured = NULL;
     r->st = st;
     r->tracked = 0;
@@ -82,6 +84,7 @@ result_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(r->env);
     Py_VISIT(r->traceback);
     Py_VISIT(r->trace);
+    Py_VISIT(r->schedule);
     Py_VISIT(r->captured);
     return 0;
 }
@@ -96,6 +99,7 @@ result_clear(PyObject *op)
     Py_CLEAR(r->env);
     Py_CLEAR(r->traceback);
     Py_CLEAR(r->trace);
+    Py_CLEAR(r->schedule);
     Py_CLEAR(r->captured);
     return 0;
 }
@@ -190,6 +194,13 @@ is_err(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 /* ---- what the run left behind ---- */
+
+static PyObject *
+get_schedule(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *schedule = ((RuntimeResult *)op)->schedule;
+    return Py_NewRef(schedule == NULL ? Py_None : schedule);
+}
 
 static PyObject *
 get_raw_store(PyObject *op, void *Py_UNUSED(closure))
@@ -367,7 +378,8 @@ condensed(RuntimeResult *r)
         PyObject *cause = format_error(r->error, 0);
         failed = cause == NULL || lines_add(lines, "\nRoot Cause: %U", cause) < 0
                  || add_last_frames(lines, stacks_python_frames(state_of(op), r->trace)) < 0
-                 || add_path(lines, get_effect_stack(op, NULL)) < 0 || add_k(lines, get_k_stack(op, NULL)) < 0;
+                 || add_path(lines, get_effect_stack(op, NULL)) < 0 || add_k(lines, get_k_stack(op, NULL)) < 0
+                 || (r->schedule != NULL && lines_add(lines, "\nTasks chosen by: %R", r->schedule) < 0);
         Py_XDECREF(cause);
     }
     if (failed) {
@@ -441,7 +453,8 @@ verbose(RuntimeResult *r)
     PyObject *status = lines == NULL ? NULL : status_line(r, limit);
     int failed = status == NULL
                  || add_banner(lines, double_rule, "                                RUNTIME RESULT") < 0
-                 || lines_add(lines, "Status: %U", status) < 0;
+                 || lines_add(lines, "Status: %U", status) < 0
+                 || (r->schedule != NULL && lines_add(lines, "Tasks chosen by: %R", r->schedule) < 0);
     Py_XDECREF(status);
     if (!failed && r->error != NULL) {
         failed = add_banner(lines, rule, "                              ROOT CAUSE") < 0
@@ -485,6 +498,8 @@ static PyGetSetDef result_getset[] = {
     {"k_stack", get_k_stack, NULL, PyDoc_STR("The continuation at the raise, innermost first."), NULL},
     {"effect_stack", get_effect_stack, NULL, PyDoc_STR("The calls that led to the error."), NULL},
     {"python_stack", get_python_stack, NULL, PyDoc_STR("The user's Python frames, outermost first."), NULL},
+    {"schedule", get_schedule, NULL,
+     PyDoc_STR("How the run chose among ready tasks: a doeff.testing.Schedule, or None: first in, first out."), NULL},
     {"captured_traceback", get_captured, NULL, PyDoc_STR("The detailed trace of the error, or None."), NULL},
     {"log", get_log, NULL, PyDoc_STR("What Tell recorded."), NULL},
     {"state", get_state, NULL, PyDoc_STR("The store without the reserved keys."), NULL},

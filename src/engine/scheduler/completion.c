@@ -454,6 +454,20 @@ queue_deadline(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyFloat_FromDouble((double)left / 1e9);
 }
 
+/* _jump(): if nothing but time is awaited, let the clock of the run jump to the next deadline; whether it has. */
+static PyObject *
+queue_jump(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    DoeffQueue *q = (DoeffQueue *)op;
+    struct DoeffScheduler *s = queue_scheduler(q);
+    if (s == NULL || queue_length(q) > 0 || q->taken != NULL || s->external > 0 || s->clock != NULL || s->timers == 0) {
+        Py_RETURN_FALSE;
+    }
+    long long left = s->heap[0].when - timer_now(s);
+    s->skew += left > 0 ? left : 0;
+    Py_RETURN_TRUE;
+}
+
 static int
 queue_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -511,6 +525,7 @@ static PyMethodDef queue_methods[] = {
     {"qsize", queue_qsize, METH_NOARGS, PyDoc_STR("qsize()\n--\n\nHow much there is to take.")},
     {"_notify", queue_notify, METH_O, NULL},
     {"_deadline", queue_deadline, METH_NOARGS, NULL},
+    {"_jump", queue_jump, METH_NOARGS, NULL},
     {NULL},
 };
 

@@ -886,8 +886,10 @@ scheduler_of(DoeffContext *cx)
     s->levels = PyMem_New(ReadyLevel, 2);
     s->main = task_alloc(st, s);
     s->queue = queue_new(st, s);
-    s->schedule = Py_XNewRef(m->schedule);
-    if (s->levels == NULL || s->main == NULL || s->queue == NULL) {
+    PyObject *recipe = schedule_recipe(m);
+    s->by_blocking = recipe == NULL ? 0 : schedule_begin(m, recipe);
+    s->schedule = m->schedule;
+    if (s->by_blocking < 0 || s->levels == NULL || s->main == NULL || s->queue == NULL) {
         if (!PyErr_Occurred()) {
             PyErr_NoMemory();
         }
@@ -909,7 +911,6 @@ error:
     Py_XDECREF((PyObject *)s->node);
     Py_XDECREF((PyObject *)s->main);
     Py_XDECREF((PyObject *)s->queue);
-    Py_XDECREF(s->schedule);
     Py_XDECREF(s->clock);
     PyMem_Free(s->levels);
     PyMem_Free(s);
@@ -944,7 +945,6 @@ scheduler_free(DoeffMachine *m)
     Py_DECREF((PyObject *)s->queue);
     Py_XDECREF((PyObject *)s->node);
     Py_XDECREF(s->clock);
-    Py_XDECREF(s->schedule);
     Py_XDECREF(s->interrupt);
     Py_XDECREF(s->thrown);
     Py_XDECREF(s->main_outcome);
@@ -967,7 +967,6 @@ scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
     Py_VISIT(s->node);
     Py_VISIT(s->queue);
     Py_VISIT(s->clock);
-    Py_VISIT(s->schedule);
     Py_VISIT(s->interrupt);
     Py_VISIT(s->thrown);
     Py_VISIT(s->main_outcome);

@@ -181,6 +181,7 @@ typedef struct DoeffScheduler {
     unsigned long long timer_seq;
     PyObject *clock;          /* the controlled clock, as stored; strong or NULL: real time */
     long long clock_ns;       /* the same in ns */
+    long long skew;           /* ns that a wait handler has let the real clock jump */
     long long close_at;       /* ns, while closing */
     double close_timeout;
     int unfinished_wait;      /* at the end, wait for what is left instead of cancelling it */
@@ -195,7 +196,7 @@ typedef struct DoeffScheduler {
     PyObject *interrupt;      /* what was raised at nobody: the run function raises it; strong or NULL */
     int reported;             /* failures nobody asked for, spelled out or not */
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
-    PyObject *schedule;       /* how to choose (schedule.c), or NULL: first in, first out */
+    PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
 } DoeffScheduler;
 
 /* ---- for the loop ---- */
@@ -312,6 +313,10 @@ void task_note_spawn(DoeffMachine *m, DoeffTask *t, PyObject *error); /* where i
 /* ---- the order (schedule.c) ---- */
 
 DoeffTask *schedule_choose(DoeffScheduler *s, ReadyLevel *level);
+/* What a scheduler handler in force says of it; borrowed, NULL: nothing. */
+PyObject *schedule_recipe(DoeffMachine *m);
+/* The run begins its own record of it, m->schedule. 1 if a turn is to end only by blocking, -1 with an error. */
+int schedule_begin(DoeffMachine *m, PyObject *recipe);
 
 /* ---- time (timer.c) ---- */
 
@@ -356,5 +361,6 @@ int promise_room_init(PyObject *module, EngineState *st, NativeHandler *handler)
 int semaphore_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int timer_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int structure_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
+int schedule_room_init(PyObject *module, EngineState *st);
 
 #endif

@@ -22,11 +22,11 @@ timer_now(DoeffScheduler *s)
         Py_XDECREF(now);
         if (seconds == -1.0 && PyErr_Occurred()) {
             PyErr_WriteUnraisable(s->machine->loop_time);
-            return queue_clock_ns();
+            return queue_clock_ns() + s->skew;
         }
-        return queue_seconds_to_ns(seconds);
+        return queue_seconds_to_ns(seconds) + s->skew;
     }
-    return queue_clock_ns();
+    return queue_clock_ns() + s->skew;
 }
 
 /* ---- the heap ---- */
@@ -210,6 +210,7 @@ target_reached(DoeffScheduler *s, DoeffTask *t)
         PyErr_WriteUnraisable(t->answer);
         return 1;
     }
+    ns -= s->skew;
     if (ns <= 0) {
         return 1;
     }
@@ -357,7 +358,7 @@ wait_until_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (ns == -1 && PyErr_Occurred()) {
         return DOEFF_RAISE;
     }
-    return sleep_for(s, ns, target, out);
+    return sleep_for(s, ns - (s->clock == NULL ? s->skew : 0), target, out);
 }
 
 static const RecordSpec wait_until_spec = {

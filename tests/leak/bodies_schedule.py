@@ -1,0 +1,37 @@
+"""Bodies for schedules and the jumping clock."""
+
+from __future__ import annotations
+
+from doeff import Delay, Gather, Put, Spawn, do, sync_handlers_preset, sync_run
+from doeff.testing import Schedule, with_jumping_clock, with_schedule
+
+
+@do
+def main():
+    yield Gather(*[Spawn(Put("x", i)) for i in range(5)])
+
+
+def choices_of(schedule):
+    return sync_run(main(), with_schedule(sync_handlers_preset, schedule)).schedule.choices
+
+
+def leak_seed():
+    return choices_of(3)
+
+
+def leak_replay():
+    return choices_of(choices_of(4))
+
+
+def leak_wrong_schedules():
+    errors = []
+    for arguments in (("x",), (1, ["x"]), (1, 2)):
+        try:
+            Schedule(*arguments)
+        except TypeError as error:
+            errors.append(str(error))
+    return errors
+
+
+def leak_jumping_clock():
+    return sync_run(Delay(3600), with_jumping_clock(sync_handlers_preset)).value
