@@ -179,3 +179,29 @@ def bad_yield(thing: Any, awaited: int = 0) -> InterpreterInvariantError:
         f"Program yielded unexpected type: {type(thing).__name__}. "
         f"Programs must yield Effect or Program instances only.\n{hint}"
     )
+
+
+def _handler_place(handler: object) -> str:
+    """The name of a handler and where its body begins."""
+    name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+    function: object = handler
+    for attribute in ("__func__", "func", "original_func", "__wrapped__", "__call__"):
+        if hasattr(function, "__code__"):
+            break
+        function = getattr(function, attribute, function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return str(name)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def resumed_twice(effect: object, first: object, again: object) -> str:
+    """What to say when a continuation that is gone is resumed."""
+    try:
+        shown = repr(effect)
+    except Exception:
+        shown = f"<unprintable {type(effect).__name__}>"
+    return (
+        f"continuation already resumed: that of {shown} was resumed or closed by "
+        f"handler {_handler_place(first)}, and handler {_handler_place(again)} resumes it again"
+    )

@@ -5,6 +5,7 @@
 #include "machine/cesk.h"
 #include "machine/kontinuation.h"
 #include "machine/machine.h"
+#include "machine/step.h"
 #include "program/kleisli.h"
 #include "program/program.h"
 #include "report/result.h"
@@ -147,7 +148,7 @@ engine_exec(PyObject *module)
         kleisli_room_init,   node_room_init,       machine_room_init,      handler_room_init,
         delegate_room_init,  cesk_room_init,       kontinuation_room_init, trace_room_init,
         result_room_init,    presets_room_init,    run_room_init,        capi_room_init,
-        v1_room_init,
+        v1_room_init,        step_room_init,
     };
     if (intern_strings(st) < 0) {
         return -1;

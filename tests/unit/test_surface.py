@@ -81,7 +81,9 @@ OTHERS = {
     "doeff.types": "EnvKey CallFrame EffectCreationContext REPR_LIMIT_KEY",
     "doeff.utils": "BoundedLog create_effect_with_trace capture_creation_context",
     "doeff.decorators": "do_wrapper",
-    "doeff.cesk.result": "DirectState",
+    "doeff.cesk.result": "DirectState Done Failed PythonAsyncSyntaxEscape"
+    " StepResult Terminal",
+    "doeff.cesk.step": "step",
     "doeff.cesk.state": "Value Error EffectControl ProgramControl",
     "doeff.cesk.types": "Store Environment empty_environment empty_store",
     "doeff.cesk.frames": "Kontinuation Frame ReturnFrame LocalFrame SafeFrame"

@@ -42,7 +42,14 @@ from doeff.cesk.handlers import (
     sync_external_wait_handler,
     task_scheduler_handler,
 )
-from doeff.cesk.result import DirectState
+from doeff.cesk.result import (
+    DirectState,
+    Done,
+    Failed,
+    PythonAsyncSyntaxEscape,
+    StepResult,
+    Terminal,
+)
 from doeff.cesk.run import async_handlers_preset, sync_handlers_preset, sync_run
 from doeff.cesk.runtime import AsyncRuntime, SyncRuntime
 from doeff.cesk.runtime_result import (
@@ -82,6 +89,7 @@ from doeff.cesk.state import (
     Value,
 )
 from doeff.cesk.state import Done as TaskDone
+from doeff.cesk.step import step
 from doeff.cesk.types import (
     Environment,
     FutureHandle,
@@ -111,11 +119,13 @@ __all__ = [
     "CreateSpawn",
     "CreateTask",
     "DirectState",
+    "Done",
     "EffectCallNode",
     "EffectControl",
     "EffectStackTrace",
     "Environment",
     "Error",
+    "Failed",
     "Frame",
     "FrameResult",
     "FutureCondition",
@@ -140,6 +150,7 @@ __all__ = [
     "PerformEffect",
     "PerformIO",
     "ProgramControl",
+    "PythonAsyncSyntaxEscape",
     "PythonFrame",
     "PythonStackTrace",
     "Ready",
@@ -154,6 +165,7 @@ __all__ = [
     "SpawnCondition",
     "SpawnHandle",
     "SpawnId",
+    "StepResult",
     "Store",
     "SyncRuntime",
     "TaskCondition",
@@ -162,6 +174,7 @@ __all__ = [
     "TaskId",
     "TaskState",
     "TaskStatus",
+    "Terminal",
     "TimeCondition",
     "UnhandledEffectError",
     "Value",
@@ -177,6 +190,7 @@ __all__ = [
     "sync_await_handler",
     "sync_external_wait_handler",
     "sync_handlers_preset",
+    "step",
     "sync_run",
     "task_scheduler_handler",
 ]

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from doeff._engine import DirectState, PythonAsyncSyntaxEscape
+from typing import TypeAlias
 
-__all__ = ["DirectState", "PythonAsyncSyntaxEscape"]
+from doeff._engine import (
+    CESKState,
+    DirectState,
+    Done,
+    Failed,
+    PythonAsyncSyntaxEscape,
+)
+
+__all__ = [
+    "DirectState",
+    "Done",
+    "Failed",
+    "PythonAsyncSyntaxEscape",
+    "StepResult",
+    "Terminal",
+]
+
+Terminal: TypeAlias = Done | Failed
+StepResult: TypeAlias = CESKState | Done | Failed | PythonAsyncSyntaxEscape

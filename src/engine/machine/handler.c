@@ -132,7 +132,8 @@ ctx_new(EngineState *st)
     ctx->body_top = ctx->body_bottom = NULL;
     ctx->attached_next = NULL;
     ctx->loose = NULL;
-    ctx->resumed_at = ctx->after_env = ctx->scopes = NULL;
+    ctx->after_env = ctx->scopes = NULL;
+    ctx->resumed_by = NULL;
     ctx->body_done = 0;
     return ctx;
 }
@@ -144,6 +145,7 @@ ctx_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(ctx->machine);
     Py_VISIT(ctx->node);
+    Py_VISIT(ctx->resumed_by);
     Py_VISIT(ctx->effect);
     Py_VISIT(ctx->env);
     Py_VISIT(ctx->store);
@@ -178,7 +180,7 @@ ctx_clear(PyObject *op)
     Py_CLEAR(ctx->store);
     Py_CLEAR(ctx->inner);
     Py_CLEAR(ctx->loose);
-    Py_CLEAR(ctx->resumed_at);
+    Py_CLEAR(ctx->resumed_by);
     Py_CLEAR(ctx->after_env);
     Py_CLEAR(ctx->scopes);
     return 0;
@@ -211,7 +213,7 @@ ctx_dealloc(PyObject *op)
 
 /* ---- a handler gets an effect ---- */
 
-static int already_resumed(DoeffHandlerContext *ctx);
+static int already_resumed(DoeffHandlerContext *ctx, HandlerNode *by);
 
 DoeffHandlerContext *
 handler_capture(DoeffContext *cx, PyObject *effect)
@@ -341,7 +343,7 @@ handler_resume(DoeffContext *cx, PyObject *k, PyObject *value, PyObject **out)
         PyErr_SetString(PyExc_RuntimeError, "this continuation belongs to another run");
         goto failed;
     }
-    if (already_resumed(ctx) || context_begin(cx) < 0) {
+    if (already_resumed(ctx, NULL) || context_begin(cx) < 0) {
         goto failed;
     }
     Py_XSETREF(ctx->bottom->ret_env, Py_NewRef(cx->env)); /* it may end elsewhere than it began */
@@ -384,13 +386,26 @@ handler_track_if_kept(DoeffHandlerContext *ctx)
     }
 }
 
+/* by: whose body wants to resume it now; NULL: its own handler. */
 static int
-already_resumed(DoeffHandlerContext *ctx)
+already_resumed(DoeffHandlerContext *ctx, HandlerNode *by)
 {
-    if (ctx->state == CTX_CAPTURED) {
+    if (DOEFF_LIKELY(ctx->state == CTX_CAPTURED)) {
         return 0;
     }
-    PyErr_SetString(PyExc_RuntimeError, "continuation already resumed");
+    HandlerNode *first = ctx->resumed_by != NULL ? ctx->resumed_by : ctx->node;
+    PyObject *module = ctx->node == NULL ? NULL : PyImport_ImportModule("doeff._errors");
+    PyObject *text = module == NULL ? NULL
+                                    : PyObject_CallMethod(module, "resumed_twice", "OOO", ctx->effect, first->handler,
+                                                          by == NULL ? ctx->node->handler : by->handler);
+    Py_XDECREF(module);
+    if (text != NULL) {
+        PyErr_SetObject(PyExc_RuntimeError, text);
+        Py_DECREF(text);
+    }
+    else if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_RuntimeError, "continuation already resumed");
+    }
     return 1;
 }
 
@@ -435,7 +450,7 @@ handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyOb
             PyErr_SetString(PyExc_RuntimeError, "this continuation belongs to another run");
             goto wrong;
         }
-        if (already_resumed(to)) {
+        if (already_resumed(to, ctx->node)) {
             goto wrong;
         }
         DoeffFiber *top = NULL, *bottom = NULL;
@@ -446,6 +461,7 @@ handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyOb
             ctx->state = CTX_RESUMED;
         }
         if (to != ctx) {
+            Py_XSETREF(to->resumed_by, (HandlerNode *)Py_NewRef(ctx->node));
             scopes_leave(cx);
         }
         DoeffHandlerContext *forwarder = step == DOEFF_PROGRAM ? to->inner : NULL;
@@ -556,7 +572,7 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
         *out = Py_NewRef(value);
         return DOEFF_VALUE;
     }
-    if (already_resumed(ctx)) {
+    if (already_resumed(ctx, NULL)) {
         return DOEFF_RAISE;
     }
     if (handler_resume_origin(cx, ctx) != DOEFF_VALUE) {
@@ -645,7 +661,7 @@ resumption_start(DoeffContext *cx, PyObject *program, PyObject **out)
                         "elsewhere return ResumeK(k=ctx.k, value=...)");
         return DOEFF_RAISE;
     }
-    if (already_resumed(ctx)) {
+    if (already_resumed(ctx, NULL)) {
         return DOEFF_RAISE;
     }
     /* When the rest has ended, the body goes on in its own environment. */

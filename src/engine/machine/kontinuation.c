@@ -1,12 +1,14 @@
 #include "kontinuation.h"
 
 #include "cesk.h"
+#include "step.h"
 
 typedef struct Kontinuation {
     PyObject_HEAD
     DoeffHandlerContext *ctx; /* strong; NULL for the rest that a Python frame is given */
     DoeffMachine *machine;    /* strong; whose current continuation a rest is */
     KPart part;
+    size_t turn;              /* of a state that step() gave: when that was; 0: of no such state */
     PyObject *prefix;         /* tuple of Python frames, innermost first, or NULL */
 } Kontinuation;
 
@@ -26,6 +28,7 @@ make_young(EngineState *st, DoeffHandlerContext *ctx, DoeffMachine *machine, KPa
     k->ctx = (DoeffHandlerContext *)Py_XNewRef(ctx);
     k->machine = (DoeffMachine *)Py_XNewRef(machine);
     k->part = part;
+    k->turn = 0;
     k->prefix = prefix;
     return (PyObject *)k;
 }
@@ -64,6 +67,37 @@ kontinuation_new(EngineState *st, DoeffHandlerContext *ctx, KPart part)
     return make(st, ctx, NULL, part, NULL);
 }
 
+/* k is of the state after the machine's last turn. */
+static void
+of_turn(Kontinuation *k, size_t turn)
+{
+    k->turn = turn;
+    if (turn != 0 && turn == k->machine->turns) {
+        k->machine->turn_views++;
+    }
+}
+
+/* One continuation less of the state that it is of: with the last one goes the run. */
+static void
+leave_turn(Kontinuation *k)
+{
+    DoeffMachine *m = k->machine;
+    if (k->turn != 0 && m != NULL && k->turn == m->turns && --m->turn_views == 0 && !m->over && m->thread == 0) {
+        step_close(m, 1);
+    }
+    k->turn = 0;
+}
+
+PyObject *
+kontinuation_of_turn(EngineState *st, DoeffMachine *machine)
+{
+    PyObject *k = make(st, NULL, machine, K_REST, NULL);
+    if (k != NULL) {
+        of_turn((Kontinuation *)k, machine->turns);
+    }
+    return k;
+}
+
 PyObject *
 kontinuation_rest(EngineState *st, DoeffMachine *machine)
 {
@@ -86,6 +120,8 @@ static void
 target_of_view(Kontinuation *view, KontinuationTarget *target)
 {
     target->ctx = view->ctx;
+    target->machine = view->machine;
+    target->turn = view->turn;
     target->part = view->part == K_ALL || view->part == K_DELIMITED ? K_ORIGIN : view->part;
 }
 
@@ -304,6 +340,9 @@ mark_views(EngineState *st, PyObject *op, PyObject *list, Py_ssize_t inner)
     Py_ssize_t length = PyList_GET_SIZE(list) - skipped;
     PyObject *whole = skipped == 0 ? Py_NewRef(op) : make(st, k->ctx, k->machine, k->part, NULL);
     int failed = whole == NULL;
+    if (!failed && whole != op) {
+        of_turn((Kontinuation *)whole, k->turn);
+    }
     for (Py_ssize_t i = 0; !failed && i < length; i++) {
         PyObject *origin = Py_BuildValue("Onnn", whole, i, length, inner - skipped);
         failed = origin == NULL;
@@ -382,7 +421,7 @@ k_iter(PyObject *op)
 static int
 k_same(Kontinuation *a, Kontinuation *b)
 {
-    return a->ctx == b->ctx && a->machine == b->machine && a->part == b->part && a->prefix == b->prefix;
+    return a->ctx == b->ctx && a->machine == b->machine && a->part == b->part && a->turn == b->turn && a->prefix == b->prefix;
 }
 
 static PyObject *
@@ -418,7 +457,12 @@ k_concat(PyObject *left, PyObject *right)
         if (prefix != NULL && view->prefix != NULL) {
             Py_SETREF(prefix, PySequence_Concat(prefix, view->prefix));
         }
-        return prefix == NULL ? NULL : make(engine_state_of(type), view->ctx, view->machine, view->part, prefix);
+        PyObject *k =
+            prefix == NULL ? NULL : make(engine_state_of(type), view->ctx, view->machine, view->part, prefix);
+        if (k != NULL) {
+            of_turn((Kontinuation *)k, view->turn);
+        }
+        return k;
     }
     if (right_is_k && Py_TYPE(left) == type) {
         /* delimited_k + outer_k of one context is its k */
@@ -458,6 +502,7 @@ k_traverse(PyObject *op, visitproc visit, void *arg)
 static int
 k_clear(PyObject *op)
 {
+    leave_turn((Kontinuation *)op);
     Py_CLEAR(((Kontinuation *)op)->ctx);
     Py_CLEAR(((Kontinuation *)op)->machine);
     Py_CLEAR(((Kontinuation *)op)->prefix);

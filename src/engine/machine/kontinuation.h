@@ -21,6 +21,8 @@ typedef enum {
 
 typedef struct KontinuationTarget {
     DoeffHandlerContext *ctx; /* borrowed from k; NULL: the one of the handler itself */
+    DoeffMachine *machine;    /* borrowed from k; of K_REST */
+    size_t turn;              /* K_REST: of a state after this turn of step(); 0: of a frame in a run */
     KPart part;               /* K_ORIGIN, K_OUTER, K_REST or K_NOTHING */
     Py_ssize_t skip;          /* K_ORIGIN: frames to leave behind first, counted from the innermost */
     PyObject *prefix;         /* strong or NULL: tuple of Python frames to run first, innermost first; or NULL */
@@ -30,6 +32,8 @@ PyObject *kontinuation_new(EngineState *st, DoeffHandlerContext *ctx /* borrowed
 /* The whole of ctx's continuation; neither is shown to the collector before kontinuation_track. */
 PyObject *kontinuation_young(EngineState *st, DoeffHandlerContext *ctx /* borrowed */);
 void kontinuation_track(PyObject *k);
+/* The continuation of the state after the machine's last turn; when all of them are gone, so is the run. */
+PyObject *kontinuation_of_turn(EngineState *st, DoeffMachine *machine /* borrowed */);
 PyObject *kontinuation_rest(EngineState *st, DoeffMachine *machine /* borrowed */);
 /* What a K given back by a handler means; -1 with TypeError for what is no continuation. NULL:
  * K_ORIGIN. The caller releases prefix. */

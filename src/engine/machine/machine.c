@@ -502,8 +502,23 @@ checked(DoeffMachine *m, const DoeffFrame *frame, DoeffStep step, PyObject *answ
     return step;
 }
 
-RunEnd
-machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out)
+/* The loop, compiled twice: for a run, where turn is NULL and its tests vanish, and for step(), which stops where
+ * the next turn would begin. */
+#define TURN_ENDS(what_next, control, is_plain)                              \
+    if (turn != NULL && !turn->begins) {                                    \
+        *turn = (Turn){.next = (what_next), .plain = (is_plain)};             \
+        *out = (control);                                                     \
+        if (m->scheduler != NULL) {                                           \
+            scheduler_pause(m);                                               \
+        }                                                                     \
+        return RUN_STEPPED;                                                   \
+    }                                                                         \
+    if (turn != NULL) {                                                       \
+        turn->begins = 0;                                                     \
+    }
+
+DOEFF_INLINE RunEnd
+loop(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Turn *turn)
 {
     EngineState *st = m->cx.st;
     PyObject *value = what;   /* control: a value on its way down */
@@ -519,11 +534,21 @@ machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out)
         goto fail;
     }
     if (how == DOEFF_PROGRAM) {
+        if (turn != NULL && !turn->plain) {
+            goto yielded;
+        }
+        if (turn != NULL) {
+            turn->begins = 0;
+        }
         goto perform;
+    }
+    if (turn != NULL && m->orphans_len > 0) { /* dropped with the state before */
+        goto unwind_orphan;
     }
     goto deliver;
 
 deliver: /* value goes to the top frame */
+    TURN_ENDS(DOEFF_VALUE, value, 0)
     {
         DoeffFiber *fiber = m->fiber;
         if (DOEFF_UNLIKELY(fiber->len == 0)) {
@@ -604,6 +629,7 @@ generator_returned: /* yielded is what the top frame's generator returned */
     }
 
 yielded: /* by the program of the current fiber */
+    TURN_ENDS(DOEFF_PROGRAM, yielded, 0)
     {
         DoeffFiber *fiber = m->fiber;
         node = fiber->node;
@@ -615,6 +641,7 @@ yielded: /* by the program of the current fiber */
     }
 
 run_program: /* handed to the machine by a frame or an effect function */
+    TURN_ENDS(DOEFF_PROGRAM, yielded, 1)
     node = m->fiber->node;
     forwarder = NULL;
 
@@ -739,6 +766,7 @@ generator_failed: /* the top frame's generator is finished by the exception that
     }
 
 fail: /* error goes to the top frame */
+    TURN_ENDS(DOEFF_RAISE, error, 0)
     {
         DoeffFiber *fiber = m->fiber;
         if (fiber->len == 0) {
@@ -851,6 +879,19 @@ attend: /* between two effects: value is the answer of the last one */
     goto deliver;
 }
 
+RunEnd
+machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out)
+{
+    return loop(m, how, what, out, NULL);
+}
+
+RunEnd
+machine_turn(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Turn *turn)
+{
+    turn->begins = 1;
+    return loop(m, how, what, out, turn);
+}
+
 /* ---- the object ---- */
 
 DoeffMachine *
@@ -879,6 +920,8 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
     m->over = m->discarding = 0;
+    m->turns = m->turn_views = 0;
+    m->turn_plain = 0;
     m->fiber = fiber_new(st, NULL, chain, (HandlerNode *)st->root_node);
     if (m->fiber == NULL) {
         Py_DECREF(m);

@@ -146,11 +146,21 @@ struct DoeffMachine {
     unsigned long thread;           /* who drives it; 0: nobody */
     int over;                       /* the run has ended */
     int discarding;                 /* what is dropped now is closed: no effect of its cleanup is performed */
+    int turn_plain;                 /* Turn.plain of the last turn */
+    size_t turns;                   /* driven by step(): turns taken; 0: by a run function */
+    size_t turn_views;              /* continuations of the state after the last turn that exist */
 };
 
 #define MACHINE_OF(context) ((DoeffMachine *)((char *)(context) - offsetof(DoeffMachine, cx)))
 
-typedef enum { RUN_DONE = 0, RUN_FAILED, RUN_ESCAPED } RunEnd;
+typedef enum { RUN_DONE = 0, RUN_FAILED, RUN_ESCAPED, RUN_STEPPED } RunEnd;
+
+/* What one turn of the loop is told, and where it stopped. */
+typedef struct Turn {
+    DoeffStep next; /* a value, an error or something to perform comes next */
+    int plain;      /* to perform: no yield of a program, so never a forwarded effect */
+    int begins;     /* the loop's own: nothing has been done yet */
+} Turn;
 
 /* A machine ready to run program under chain; takes env and store (stolen). */
 DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, PyObject *env, PyObject *store);
@@ -158,6 +168,9 @@ DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, Py
  * performed as a program) until the run ends or an effect escapes: RUN_DONE and its value, RUN_FAILED and the
  * exception that left it, RUN_ESCAPED and the action, whose answer the run goes on with. *out is strong. */
 RunEnd machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out);
+/* The same for one turn: at most one generator is resumed or one handler called. turn->plain says of how ==
+ * DOEFF_PROGRAM what turn->plain said when it came. RUN_STEPPED and the next control (strong), told by *turn. */
+RunEnd machine_turn(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Turn *turn);
 /* Unwinds a captured chain by GeneratorExit, which is set for the caller to deliver; its finally
  * blocks perform their effects under the handlers outside. Then `next` happens with what (stolen:
  * value, program, or exception) at what is the top now. -1 with another error set. */
@@ -296,7 +309,7 @@ struct DoeffHandlerContext {
     PyObject *loose;            /* tuple of the constructor's arguments, when loose */
     PyObject *scopes;           /* open scopes at the origin; strong or NULL */
     PyObject *after_env;        /* resumed in the middle: environment where the scope ends; strong */
-    PyObject *resumed_at;       /* str: where it was resumed */
+    HandlerNode *resumed_by;    /* whose body resumed it, if that was another handler; strong */
     int body_done;              /* its HandlerResultFrame is gone */
 };
 
