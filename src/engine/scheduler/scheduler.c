@@ -747,14 +747,6 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         if (s->timers > 0 && s->clock == NULL) {
             timer_fire(s);
         }
-        if (DOEFF_UNLIKELY(s->phase != RUN_GOES_ON)) {
-            if (s->phase == RUN_DRAINS && s->ready_regular == 0 && !(s->unfinished_wait && s->live > s->daemons)) {
-                begin_closing(s);
-            }
-            if (s->phase == RUN_ENDS || (s->phase == RUN_CLOSES && queue_clock_ns() >= s->close_at)) {
-                return finish(m, out, failed);
-            }
-        }
         if (old != NULL && old->waits != WAITS_NOT) { /* it blocks */
             save(m, old);
             hide_generators(old);
@@ -762,6 +754,18 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
                 group_next(s, old->group);
             }
             s->current = old = NULL;
+        }
+        if (DOEFF_UNLIKELY(s->phase != RUN_GOES_ON)) {
+            if (s->phase == RUN_DRAINS && s->ready_regular == 0 && !(s->unfinished_wait && s->live > s->daemons)) {
+                begin_closing(s);
+            }
+            if (s->phase == RUN_ENDS || (s->phase == RUN_CLOSES && queue_clock_ns() >= s->close_at)) {
+                if (old != NULL) {
+                    save(m, old);
+                    s->current = NULL;
+                }
+                return finish(m, out, failed);
+            }
         }
         DoeffTask *t = choose(s);
         if (t != NULL) {

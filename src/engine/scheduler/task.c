@@ -412,6 +412,7 @@ task_name(DoeffTask *t)
         return PyUnicode_FromString("main");
     }
     PyObject *program = t->started || t->answer_kind != ANSWER_PROGRAM ? NULL : t->answer;
+    EngineState *st = engine_state_of(Py_TYPE(t));
     DoeffFiber *root = t->fiber;
     while (root != NULL && root->parent != NULL) {
         root = root->parent;
@@ -423,7 +424,7 @@ task_name(DoeffTask *t)
     }
     PyObject *name = NULL;
     if (program != NULL) {
-        name = PyObject_GetAttrString(program, "__name__");
+        name = PyObject_GetAttrString(program, Py_IS_TYPE(program, st->KleisliCall_Type) ? "function_name" : "__name__");
         if (name == NULL || !PyUnicode_Check(name)) {
             PyErr_Clear();
             Py_XDECREF(name);
