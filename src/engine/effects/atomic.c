@@ -39,7 +39,8 @@ static DoeffStep
 store_and_give(DoeffContext *cx, PyObject *key, PyObject *value /* stolen or NULL */, PyObject **out)
 {
     PyObject *store = value == NULL ? NULL : Doeff_Store(cx);
-    if (store == NULL || PyDict_SetItem(store, key, value) < 0) {
+    if (store == NULL || PyDict_SetItem(store, key, value) < 0
+        || (key == Doeff_Known(cx->st, DOEFF_STR_CURRENT_TIME) && Doeff_ClockWasSet(cx) < 0)) {
         Py_XDECREF(value);
         return DOEFF_RAISE;
     }

@@ -5,9 +5,9 @@
  * A binding that is a program is lazy: the first Ask runs it where it was asked, and
  * the run remembers (program, value) under the key. Whether a program is being run for
  * an Ask already is written in the continuation, as AskLazyFrames. The run
- * counts the evaluations of each program that have begun, so that only an Ask that meets
- * one of them searches. A frame that is dropped unfinished leaves its count behind, which
- * costs such a search and changes nothing else. */
+ * counts the evaluations of each (program, key) that have begun, so that only an Ask that meets
+ * one of them searches: finding it in its own continuation is a circle, else another task is at
+ * it, and the asker waits for the end of that. */
 
 /* ---- Ask ---- */
 
@@ -34,7 +34,7 @@ raise_with_key(PyObject *error_class, PyObject *key)
 
 static const DoeffFrameKind ask_lazy_frame;
 
-/* The run's counts: id of a program to how often an Ask is running it. */
+/* The run's counts: (id of a program, key) to how often an Ask is running it. */
 static PyObject *
 evaluations(DoeffContext *cx)
 {
@@ -44,12 +44,22 @@ evaluations(DoeffContext *cx)
     return counts;
 }
 
-/* Adds change to the number of evaluations of program that have begun. */
+/* What an evaluation is counted and awaited under; strong. */
+static PyObject *
+evaluation_of(PyObject *key, PyObject *program)
+{
+    PyObject *id = PyLong_FromVoidPtr(program);
+    PyObject *pair = id == NULL ? NULL : PyTuple_Pack(2, id, key);
+    Py_XDECREF(id);
+    return pair;
+}
+
+/* Adds change to the number of evaluations of program for key that have begun. */
 static int
-count_evaluation(DoeffContext *cx, PyObject *program, long change)
+count_evaluation(DoeffContext *cx, PyObject *key, PyObject *program, long change)
 {
     PyObject *counts = evaluations(cx);
-    PyObject *id = counts == NULL ? NULL : PyLong_FromVoidPtr(program);
+    PyObject *id = counts == NULL ? NULL : evaluation_of(key, program);
     PyObject *old = id == NULL ? NULL : PyDict_GetItemWithError(counts, id);
     int result = -1;
     if (id != NULL && (old != NULL || !PyErr_Occurred())) {
@@ -62,6 +72,9 @@ count_evaluation(DoeffContext *cx, PyObject *program, long change)
             result = old == NULL ? 0 : PyDict_DelItem(counts, id);
         }
         Py_XDECREF(new);
+    }
+    if (result == 0 && change < 0) {
+        result = Doeff_WakeEvent(cx, id);
     }
     Py_XDECREF(id);
     return result;
@@ -84,7 +97,7 @@ is_this_evaluation(const DoeffFrame *frame, void *arg)
     return equal;
 }
 
-/* 1 if the asker itself evaluates program for key. */
+/* 1 if the asker itself evaluates program for key, 2 if another task does. */
 static int
 is_evaluating(DoeffContext *cx, PyObject *key, PyObject *program)
 {
@@ -92,10 +105,35 @@ is_evaluating(DoeffContext *cx, PyObject *key, PyObject *program)
     if (counts == NULL || PyDict_GET_SIZE(counts) == 0) {
         return counts == NULL ? -1 : 0;
     }
-    PyObject *id = PyLong_FromVoidPtr(program);
+    PyObject *id = evaluation_of(key, program);
     int begun = id == NULL ? -1 : PyDict_Contains(counts, id);
     Py_XDECREF(id);
-    return begun <= 0 ? begun : Doeff_FindFrame(cx, &ask_lazy_frame, is_this_evaluation, &(Evaluation){key, program});
+    if (begun <= 0) {
+        return begun;
+    }
+    int own = Doeff_FindFrame(cx, &ask_lazy_frame, is_this_evaluation, &(Evaluation){key, program});
+    return own == 0 ? 2 : own;
+}
+
+static const DoeffFrameKind ask_again_frame;
+
+static DoeffStep evaluate(DoeffContext *cx, PyObject *key, PyObject *program, PyObject **out);
+
+/* Another task evaluates program (borrowed) for key: the Ask is taken up again after that. */
+static DoeffStep
+wait_for_evaluation(DoeffContext *cx, PyObject *key, PyObject *program, PyObject **out)
+{
+    PyObject *id = evaluation_of(key, program);
+    if (id == NULL || Doeff_Push(cx, &ask_again_frame, Py_NewRef(key), Py_NewRef(program)) < 0) {
+        Py_XDECREF(id);
+        return DOEFF_RAISE;
+    }
+    DoeffStep step = Doeff_WaitForEvent(cx, id, out);
+    Py_DECREF(id);
+    if (step == DOEFF_PASS) { /* no other task lives: that evaluation was dropped */
+        return evaluate(cx, key, Py_NewRef(program), out);
+    }
+    return step;
 }
 
 /* The value remembered for this very program (strong): 1, 0 if there is none, or -1. */
@@ -116,6 +154,19 @@ remembered(DoeffContext *cx, PyObject *key, PyObject *program, PyObject **value)
     return found;
 }
 
+static DoeffStep
+evaluate(DoeffContext *cx, PyObject *key, PyObject *program /* stolen */, PyObject **out)
+{
+    /* A count that a frame which could not be pushed leaves behind is like that of a dropped one. */
+    if (count_evaluation(cx, key, program, 1) < 0
+        || Doeff_Push(cx, &ask_lazy_frame, Py_NewRef(key), Py_NewRef(program)) < 0) {
+        Py_DECREF(program);
+        return DOEFF_RAISE;
+    }
+    *out = program;
+    return DOEFF_PROGRAM;
+}
+
 /* Runs program (stolen), to which key is bound, unless its value is known. */
 static DoeffStep
 ask_lazily(DoeffContext *cx, PyObject *key, PyObject *program, PyObject **out)
@@ -126,17 +177,22 @@ ask_lazily(DoeffContext *cx, PyObject *key, PyObject *program, PyObject **out)
         return found < 0 ? DOEFF_RAISE : DOEFF_VALUE;
     }
     found = Doeff_Begin(cx) < 0 ? -1 : is_evaluating(cx, key, program);
-    if (found > 0) {
+    if (found == 1) {
         (void)raise_with_key(Doeff_Known(cx->st, DOEFF_CIRCULAR_ASK_ERROR), key);
     }
-    /* A count that a frame which could not be pushed leaves behind is like that of a dropped one. */
-    if (found != 0 || count_evaluation(cx, program, 1) < 0
-        || Doeff_Push(cx, &ask_lazy_frame, Py_NewRef(key), Py_NewRef(program)) < 0) {
-        Py_DECREF(program);
-        return DOEFF_RAISE;
+    if (found == 0) {
+        return evaluate(cx, key, program, out);
     }
-    *out = program;
-    return DOEFF_PROGRAM;
+    DoeffStep step = found == 2 ? wait_for_evaluation(cx, key, program, out) : DOEFF_RAISE;
+    Py_DECREF(program);
+    return step;
+}
+
+/* AskAgainFrame: another task's evaluation has ended, or there was none. a: key, b: program. */
+static DoeffStep
+ask_again(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **out)
+{
+    return ask_lazily(cx, frame->a, Py_NewRef(frame->b), out);
 }
 
 static DoeffStep
@@ -160,7 +216,7 @@ ask_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 static DoeffStep
 ask_lazy_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **Py_UNUSED(out))
 {
-    if (count_evaluation(cx, frame->b, -1) < 0) {
+    if (count_evaluation(cx, frame->a, frame->b, -1) < 0) {
         return DOEFF_RAISE;
     }
     PyObject *memory = Doeff_RunDict(cx, Doeff_Known(cx->st, DOEFF_STR_LAZY_CACHE));
@@ -176,7 +232,7 @@ ask_lazy_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **
 static DoeffStep
 ask_lazy_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), PyObject **Py_UNUSED(out))
 {
-    return count_evaluation(cx, frame->b, -1) < 0 ? DOEFF_RAISE : DOEFF_PASS;
+    return count_evaluation(cx, frame->a, frame->b, -1) < 0 ? DOEFF_RAISE : DOEFF_PASS;
 }
 
 static PyObject *
@@ -185,10 +241,25 @@ ask_lazy_describe(const DoeffFrame *frame)
     return PyObject_Repr(frame->a);
 }
 
+static void
+ask_lazy_drop(DoeffContext *cx, DoeffFrame *frame)
+{
+    if (count_evaluation(cx, frame->a, frame->b, -1) < 0) {
+        PyErr_WriteUnraisable(frame->a);
+    }
+}
+
 static const DoeffFrameKind ask_lazy_frame = {
     .name = "AskLazyFrame",
     .on_value = ask_lazy_value,
     .on_error = ask_lazy_error,
+    .describe = ask_lazy_describe,
+    .on_drop = ask_lazy_drop,
+};
+
+static const DoeffFrameKind ask_again_frame = {
+    .name = "AskAgainFrame",
+    .on_value = ask_again,
     .describe = ask_lazy_describe,
 };
 

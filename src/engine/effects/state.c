@@ -28,11 +28,19 @@ get_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     return DOEFF_RAISE;
 }
 
+/* Whoever writes __current_time__ sets the clock of the run. */
+static inline int
+clock_if_set(DoeffContext *cx, PyObject *key)
+{
+    return DOEFF_UNLIKELY(key == Doeff_Known(cx->st, DOEFF_STR_CURRENT_TIME)) ? Doeff_ClockWasSet(cx) : 0;
+}
+
 static DoeffStep
 put_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     PyObject *store = Doeff_Store(cx);
-    if (store == NULL || PyDict_SetItem(store, DOEFF_FIELD(effect, 0), DOEFF_FIELD(effect, 1)) < 0) {
+    if (store == NULL || PyDict_SetItem(store, DOEFF_FIELD(effect, 0), DOEFF_FIELD(effect, 1)) < 0
+        || clock_if_set(cx, DOEFF_FIELD(effect, 0)) < 0) {
         return DOEFF_RAISE;
     }
     *out = Py_NewRef(Py_None);
@@ -52,7 +60,7 @@ modify_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     Py_XDECREF(old);
     /* The function may have run anything: the store is looked at again. */
     PyObject *store = new == NULL ? NULL : Doeff_Store(cx);
-    if (store == NULL || PyDict_SetItem(store, key, new) < 0) {
+    if (store == NULL || PyDict_SetItem(store, key, new) < 0 || clock_if_set(cx, key) < 0) {
         Py_XDECREF(new);
         return DOEFF_RAISE;
     }

@@ -269,6 +269,7 @@ int task_traverse_live(DoeffTask *t, visitproc visit, void *arg);
 int priority_of(PyObject *value, int none);
 /* 0 with a ValueError for a handle of another run. */
 int of_this_run(DoeffScheduler *s, DoeffWaitable *w);
+
 /* 1 if error is the cancellation of the running task itself, which Safe lets pass. */
 int scheduler_own_cancel(DoeffContext *cx, PyObject *error);
 
@@ -356,6 +357,8 @@ int nursery_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error);
 /* Each file's types and effects; handler is task_scheduler_handler. */
 int task_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int wait_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
+/* Gather under core_handler alone, without a scheduler. */
+int gather_core_init(PyObject *module, EngineState *st);
 int completion_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int promise_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int semaphore_room_init(PyObject *module, EngineState *st, NativeHandler *handler);

@@ -168,6 +168,12 @@ clock_was_put(DoeffContext *cx)
 }
 
 int
+Doeff_ClockWasSet(DoeffContext *cx)
+{
+    return scheduler_if_any(cx) == NULL ? 0 : clock_was_put(cx); /* a scheduler looks for itself as it is made */
+}
+
+int
 clock_sync_in(DoeffMachine *m)
 {
     DoeffScheduler *s = m->scheduler;
@@ -298,7 +304,7 @@ ns_from_now(DoeffContext *cx, DoeffScheduler *s, PyObject *op)
         PyErr_Clear();
         seconds = 1e300;
     }
-    if (s->clock != NULL && clock_was_put(cx) < 0) {
+    if (clock_was_put(cx) < 0) { /* by a handler that wrote to the dict itself */
         return -1;
     }
     long long ns = queue_seconds_to_ns(seconds);
@@ -351,7 +357,7 @@ wait_until_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     DoeffScheduler *s = scheduler_of(cx);
     PyObject *target = RECORD_FIELD(effect, 0);
-    if (s == NULL || (s->clock != NULL && clock_was_put(cx) < 0)) {
+    if (s == NULL || clock_was_put(cx) < 0) {
         return DOEFF_RAISE;
     }
     long long ns = s->clock == NULL ? ask_clock("until", target, Py_None) : ask_clock("difference", target, s->clock);

@@ -1,6 +1,7 @@
 #include "scheduler.h"
 
 #include "../effects/effects.h"
+#include "../machine/rundata.h"
 
 /* wait: what can be waited for, and Wait, Gather and Race. */
 
@@ -868,6 +869,126 @@ static const RecordSpec race_result_spec = {
     .doc = "RaceResult(first, value, rest)\n--\n\nWho won a Race, its value, and the others in argument order.",
     .fields = {"first", "value", "rest"}, .required = 3, .slots = race_result_slots,
 };
+
+/* ---- Gather without a scheduler: one after another, on the task's own store ---- */
+
+/* a: the items, b: the values so far. */
+static DoeffStep gather_next(DoeffContext *cx, PyObject *items, PyObject *values, PyObject **out);
+
+static DoeffStep
+gather_row_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **out)
+{
+    return PyList_Append(frame->b, value) < 0 ? DOEFF_RAISE : gather_next(cx, frame->a, frame->b, out);
+}
+
+static const DoeffFrameKind gather_row_frame = {
+    .name = "GatherFrame",
+    .on_value = gather_row_value,
+};
+
+static DoeffStep
+gather_next(DoeffContext *cx, PyObject *items, PyObject *values, PyObject **out)
+{
+    Py_ssize_t done = PyList_GET_SIZE(values);
+    if (done == PyTuple_GET_SIZE(items)) {
+        *out = Py_NewRef(values);
+        return DOEFF_VALUE;
+    }
+    PyObject *item = PyTuple_GET_ITEM(items, done);
+    if (is_handle(cx->st, item)) {
+        PyErr_Format(PyExc_RuntimeError, "items[%zd] of Gather is a handle: waiting for it needs task_scheduler_handler", done);
+        return DOEFF_RAISE;
+    }
+    if (context_push(cx, &gather_row_frame, Py_NewRef(items), Py_NewRef(values)) < 0) {
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(item);
+    return DOEFF_PROGRAM;
+}
+
+static DoeffStep
+gather_in_row(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    if (m->at != NULL) {
+        NodeEntry *outer = node_resolve(cx->st, m->at->parent, Py_TYPE(effect));
+        if (outer == NULL) {
+            return DOEFF_RAISE;
+        }
+        if (outer->node != NULL) { /* a scheduler further out */
+            return DOEFF_PASS;
+        }
+    }
+    PyObject *values = context_begin(cx) < 0 ? NULL : PyList_New(0);
+    if (values == NULL) {
+        return DOEFF_RAISE;
+    }
+    DoeffStep step = gather_next(cx, RECORD_FIELD(effect, 0), values, out);
+    Py_DECREF(values);
+    return step;
+}
+
+int
+gather_core_init(PyObject *module, EngineState *st)
+{
+    PyObject *core = PyObject_GetAttrString(module, "core_handler");
+    int failed = core == NULL ? -1 : native_handler_serve((NativeHandler *)core, st->rec.Gather->type, gather_in_row);
+    Py_XDECREF(core);
+    return failed;
+}
+
+/* ---- events of a run: what families let tasks wait for ---- */
+
+/* Their futures by event; borrowed. Not under a str: the result does not show them. */
+static PyObject *
+events(DoeffContext *cx)
+{
+    PyObject *key = PyLong_FromVoidPtr((void *)(uintptr_t)&Doeff_WaitForEvent);
+    PyObject *dict = key == NULL ? NULL : run_data_dict(cx, key);
+    Py_XDECREF(key);
+    return dict;
+}
+
+DoeffStep
+Doeff_WaitForEvent(DoeffContext *cx, PyObject *event, PyObject **out)
+{
+    DoeffScheduler *s = scheduler_if_any(cx);
+    if (s == NULL || s->current == NULL || (s->live == 0 && s->current == s->main)) {
+        return DOEFF_PASS;
+    }
+    PyObject *waiting = events(cx);
+    PyObject *future = waiting == NULL ? NULL : PyDict_GetItemWithError(waiting, event);
+    if (future != NULL) {
+        return waitable_wait(cx, (DoeffWaitable *)future, out);
+    }
+    future = waiting == NULL || PyErr_Occurred() ? NULL : future_new(cx->st, s);
+    if (future == NULL || PyDict_SetItem(waiting, event, future) < 0) {
+        Py_XDECREF(future);
+        return DOEFF_RAISE;
+    }
+    DoeffStep step = waitable_wait(cx, (DoeffWaitable *)future, out);
+    Py_DECREF(future);
+    return step;
+}
+
+int
+Doeff_WakeEvent(DoeffContext *cx, PyObject *event)
+{
+    DoeffScheduler *s = scheduler_if_any(cx);
+    if (s == NULL) {
+        return 0;
+    }
+    PyObject *waiting = events(cx);
+    PyObject *future = waiting == NULL ? NULL : PyDict_GetItemWithError(waiting, event);
+    if (future == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    Py_INCREF(future);
+    int failed = PyDict_DelItem(waiting, event);
+    waitable_settle(s, (DoeffWaitable *)future, WAITABLE_VALUE, Py_NewRef(Py_None));
+    Py_DECREF(future);
+    return failed;
+}
 
 int
 wait_room_init(PyObject *module, EngineState *st, NativeHandler *handler)
