@@ -232,140 +232,140 @@ Doeff_Known(DoeffEngine *engine, DoeffKnown which)
 /* ---- functions ---- */
 
 /* F(result, name, parameters, arguments): Doeff_name. Only ever added to, at the end. */
-#define DOEFF_FUNCTIONS(F)                                                                                             \
-    /* The engine of this interpreter. */                                                                              \
-    F(DoeffEngine *, Engine, (void), ())                                                                               \
-                                                                                                                       \
-    /* -- classes: when a module is executed -- */                                                                     \
-    /* Makes a record class and adds it to the module under its last name. */                                          \
-    F(DoeffRecordType *, NewRecordType, (PyObject *module, DoeffEngine *engine, const DoeffRecordSpec *spec),          \
-      (module, engine, spec))                                                                                          \
-    /* Adds a constructor function for the class to the module. def is static; its self is the DoeffRecordType. */     \
-    F(int, AddConstructor, (PyObject *module, DoeffRecordType *type, PyMethodDef *def), (module, type, def))           \
-    /* NewRecordType, AddConstructor and Serve. handler is used only where the def has a function. */                  \
-    F(DoeffRecordType *, Define,                                                                                       \
-      (PyObject *module, DoeffEngine *engine, PyObject *handler, const DoeffEffectDef *def),                           \
-      (module, engine, handler, def))                                                                                  \
-    /* The module's object `name` under a second name. */                                                              \
-    F(int, Alias, (PyObject *module, const char *name, const char *alias), (module, name, alias))                      \
-    /* A record from the call of a constructor function, checked by the spec's init. */                                \
-    F(PyObject *, Construct, (PyObject *type, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames),             \
-      (type, args, nargs, kwnames))                                                                                    \
-    /* A record of these fields (stolen, also on failure; an effect has one more, NULL). No check is run. */           \
-    F(PyObject *, NewRecord, (DoeffRecordType *type, PyObject **fields), (type, fields))                               \
-                                                                                                                       \
-    /* -- handlers -- */                                                                                               \
-    /* A handler, to be installed like any other. data: its own, or NULL. any: for every effect that nothing           \
-     * else serves, or NULL. */                                                                                        \
-    F(PyObject *, NewHandler, (DoeffEngine *engine, const char *name, PyObject *data, DoeffEffectFn any),              \
-      (engine, name, data, any))                                                                                       \
-    /* fn answers effects of this class and its subclasses. Only before the handler is first used. */                  \
-    F(int, Serve, (PyObject *handler, PyTypeObject *type, DoeffEffectFn fn), (handler, type, fn))                      \
-    /* How the handler's scope shows in stack traces: as a frame of this kind, a: handler, b: its data. */             \
-    F(int, ShowAs, (PyObject *handler, const DoeffFrameKind *kind), (handler, kind))                                   \
-                                                                                                                       \
-    /* -- what effect functions and frames do -- */                                                                    \
-    /* Slow path of Doeff_Begin. */                                                                                    \
-    F(int, EnterOrigin, (DoeffContext *cx), (cx))                                                                      \
-    /* Slow path of Doeff_Store. */                                                                                    \
-    F(int, UnshareStore, (DoeffContext *cx), (cx))                                                                     \
-    /* Pushes a frame; takes a and b (stolen, also on failure). */                                                     \
-    F(int, Push, (DoeffContext *cx, const DoeffFrameKind *kind, PyObject *a, PyObject *b), (cx, kind, a, b))           \
-    /* The program that is given next runs with this handler in force, until it ends. */                               \
-    F(int, Install, (DoeffContext *cx, PyObject *handler), (cx, handler))                                              \
-    /* program (stolen) is run in place of effect, outside this handler, as a handler's body: yielding the effect      \
-     * again forwards it, its origin unchanged. Return what this returns. */                                           \
-    F(DoeffStep, Replace, (DoeffContext *cx, PyObject *effect, PyObject *program, PyObject **out),                     \
-      (cx, effect, program, out))                                                                                      \
-    /* Takes the continuation of effect, up to this handler, off and gives it as an object. From here on the function  \
-     * stands outside its handler's scope: a value or program that it answers with is the scope's. At most once.       \
-     * A continuation that is dropped is unwound before the next effect: its finally blocks run. */                    \
-    F(PyObject *, Keep, (DoeffContext *cx, PyObject *effect), (cx, effect))                                            \
-    /* Goes on with a continuation that was kept, in this run or frame or effect function: its effect gives value, or  \
-     * raises the exception that is set if that is NULL. Return what this returns. What the continuation ends with     \
-     * goes to the frame on top, or is the answer. RuntimeError the second time. */                                    \
-    F(DoeffStep, Resume, (DoeffContext *cx, PyObject *k, PyObject *value, PyObject **out), (cx, k, value, out))        \
-                                                                                                                       \
-    /* -- what belongs to the run -- */                                                                                \
-    /* The dict under key, shared by all tasks of the run (borrowed), made when first asked for. Under a str it shows  \
-     * in the store that the run ends with, unless it is empty. */                                                     \
-    F(PyObject *, RunDict, (DoeffContext *cx, PyObject *key), (cx, key))                                               \
+#define DOEFF_FUNCTIONS(F)                                                                                            \
+    /* The engine of this interpreter. */                                                                             \
+    F(DoeffEngine *, Engine, (void), ())                                                                              \
+                                                                                                                      \
+    /* -- classes: when a module is executed -- */                                                                    \
+    /* Makes a record class and adds it to the module under its last name. */                                         \
+    F(DoeffRecordType *, NewRecordType, (PyObject *module, DoeffEngine *engine, const DoeffRecordSpec *spec),         \
+      (module, engine, spec))                                                                                         \
+    /* Adds a constructor function for the class to the module. def is static; its self is the DoeffRecordType. */    \
+    F(int, AddConstructor, (PyObject *module, DoeffRecordType *type, PyMethodDef *def), (module, type, def))          \
+    /* NewRecordType, AddConstructor and Serve. handler is used only where the def has a function. */                 \
+    F(DoeffRecordType *, Define,                                                                                      \
+      (PyObject *module, DoeffEngine *engine, PyObject *handler, const DoeffEffectDef *def),                          \
+      (module, engine, handler, def))                                                                                 \
+    /* The module's object `name` under a second name. */                                                             \
+    F(int, Alias, (PyObject *module, const char *name, const char *alias), (module, name, alias))                     \
+    /* A record from the call of a constructor function, checked by the spec's init. */                               \
+    F(PyObject *, Construct, (PyObject *type, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames),            \
+      (type, args, nargs, kwnames))                                                                                   \
+    /* A record of these fields (stolen, also on failure; an effect has one more, NULL). No check is run. */          \
+    F(PyObject *, NewRecord, (DoeffRecordType *type, PyObject **fields), (type, fields))                              \
+                                                                                                                      \
+    /* -- handlers -- */                                                                                              \
+    /* A handler, to be installed like any other. data: its own, or NULL. any: for every effect that nothing          \
+     * else serves, or NULL. */                                                                                       \
+    F(PyObject *, NewHandler, (DoeffEngine *engine, const char *name, PyObject *data, DoeffEffectFn any),             \
+      (engine, name, data, any))                                                                                      \
+    /* fn answers effects of this class and its subclasses. Only before the handler is first used. */                 \
+    F(int, Serve, (PyObject *handler, PyTypeObject *type, DoeffEffectFn fn), (handler, type, fn))                     \
+    /* How the handler's scope shows in stack traces: as a frame of this kind, a: handler, b: its data. */            \
+    F(int, ShowAs, (PyObject *handler, const DoeffFrameKind *kind), (handler, kind))                                  \
+                                                                                                                      \
+    /* -- what effect functions and frames do -- */                                                                   \
+    /* Slow path of Doeff_Begin. */                                                                                   \
+    F(int, EnterOrigin, (DoeffContext *cx), (cx))                                                                     \
+    /* Slow path of Doeff_Store. */                                                                                   \
+    F(int, UnshareStore, (DoeffContext *cx), (cx))                                                                    \
+    /* Pushes a frame; takes a and b (stolen, also on failure). */                                                    \
+    F(int, Push, (DoeffContext *cx, const DoeffFrameKind *kind, PyObject *a, PyObject *b), (cx, kind, a, b))          \
+    /* The program that is given next runs with this handler in force, until it ends. */                              \
+    F(int, Install, (DoeffContext *cx, PyObject *handler), (cx, handler))                                             \
+    /* program (stolen) is run in place of effect, outside this handler, as a handler's body: yielding the effect     \
+     * again forwards it, its origin unchanged. Return what this returns. */                                          \
+    F(DoeffStep, Replace, (DoeffContext *cx, PyObject *effect, PyObject *program, PyObject **out),                    \
+      (cx, effect, program, out))                                                                                     \
+    /* Takes the continuation of effect, up to this handler, off and gives it as an object. From here on the function \
+     * stands outside its handler's scope: a value or program that it answers with is the scope's. At most once.      \
+     * A continuation that is dropped is unwound before the next effect: its finally blocks run. */                   \
+    F(PyObject *, Keep, (DoeffContext *cx, PyObject *effect), (cx, effect))                                           \
+    /* Goes on with a continuation that was kept, in this run or frame or effect function: its effect gives value, or \
+     * raises the exception that is set if that is NULL. Return what this returns. What the continuation ends with    \
+     * goes to the frame on top, or is the answer. RuntimeError the second time. */                                   \
+    F(DoeffStep, Resume, (DoeffContext *cx, PyObject *k, PyObject *value, PyObject **out), (cx, k, value, out))       \
+                                                                                                                      \
+    /* -- what belongs to the run -- */                                                                               \
+    /* The dict under key, shared by all tasks of the run (borrowed), made when first asked for. Under a str it shows \
+     * in the store that the run ends with, unless it is empty. */                                                    \
+    F(PyObject *, RunDict, (DoeffContext *cx, PyObject *key), (cx, key))                                              \
     /* The same, but begun with what the task's store has under key: a dict is copied, anything else used in place. */ \
-    F(PyObject *, AdoptRunData, (DoeffContext *cx, PyObject *key), (cx, key))                                          \
-                                                                                                                       \
-    /* -- scopes: what is recorded while a program runs, whatever becomes of its continuation -- */                    \
-    /* Opens a scope that is closed by a frame of this kind (records set), pushed here with entries (a list; stolen)   \
-     * in a. topic: what it records, compared by identity and held by the engine's state. */                           \
-    F(int, OpenScope, (DoeffContext *cx, PyObject *topic, const DoeffFrameKind *kind, PyObject *entries),              \
-      (cx, topic, kind, entries))                                                                                      \
-    /* Closes the scope of a popped frame, unless a jump has left it behind already. */                                \
-    F(int, CloseScope, (DoeffContext *cx, DoeffFrame *frame), (cx, frame))                                             \
-    /* The entries (borrowed) of the innermost open scope of this topic, from *scope outward; moves *scope on. NULL:   \
-     * no more, no error. Begin with *scope = cx->scopes. */                                                           \
-    F(PyObject *, NextScope, (PyObject **scope, PyObject *topic), (scope, topic))                                      \
-                                                                                                                       \
-    /* -- looking at the continuation -- */                                                                            \
-    /* 1 if match gives 1 for a frame of this kind on which the performer's own progress depends: in its               \
-     * continuation, in what handlers at work for it have captured, in bodies that wait for a forwarded effect; 0 if   \
-     * there is none. match may run Python code. */                                                                    \
-    F(int, FindFrame,                                                                                                  \
-      (DoeffContext *cx, const DoeffFrameKind *kind, int (*match)(const DoeffFrame *frame, void *arg), void *arg),     \
-      (cx, kind, match, arg))                                                                                          \
-    /* The pending frames of the task, innermost first, as tuples (kind, description, generator or None,               \
-     * KleisliProgram or None); only those of generators unless all are wanted. */                                     \
-    F(PyObject *, Pending, (DoeffContext *cx, int all), (cx, all))                                                     \
-    /* The CapturedTraceback of an error that a frame catches for good; from its on_error. Cheap. */                   \
-    F(PyObject *, CaptureTraceback, (DoeffContext *cx, PyObject *error), (cx, error))                                  \
-                                                                                                                       \
-    /* -- values; the arguments of constructors are stolen, also on failure -- */                                      \
-    F(PyObject *, NewOk, (DoeffEngine *engine, PyObject *value), (engine, value))                                      \
-    F(PyObject *, NewErr, (DoeffEngine *engine, PyObject *error, PyObject *captured), (engine, error, captured))       \
-    F(PyObject *, NewSome, (DoeffEngine *engine, PyObject *value), (engine, value))                                    \
-    F(PyObject *, NewListenResult, (DoeffEngine *engine, PyObject *value, PyObject *log), (engine, value, log))        \
-    /* An empty BoundedLog without a bound: a list. */                                                                 \
-    F(PyObject *, NewBoundedLog, (DoeffEngine *engine), (engine))                                                      \
-    /* A FrozenDict with the items of a mapping (borrowed); NULL: the empty one. */                                    \
-    F(PyObject *, FrozenDict, (DoeffEngine *engine, PyObject *mapping), (engine, mapping))                             \
-    /* base | update, both borrowed: a new FrozenDict, update wins. */                                                 \
-    F(PyObject *, MergeFrozenDict, (DoeffEngine *engine, PyObject *base, PyObject *update), (engine, base, update))    \
-                                                                                                                       \
-    /* -- checks of arguments: -1 with the TypeError that doeff's own constructors raise -- */                         \
-    F(int, CheckStr, (PyObject *value, const char *field), (value, field))                                             \
-    F(int, CheckCallable, (PyObject *value, const char *field), (value, field))                                        \
-    F(int, CheckProgram, (DoeffEngine *engine, PyObject *value, const char *field), (engine, value, field))            \
-    /* What may be meant by an object that is no program, for the end of an error message; or "". */                   \
-    F(const char *, Hint, (DoeffEngine *engine, PyObject *op), (engine, op))                                           \
-    /* The name of an object's class without its module. Lives as long as the class. */                                \
-    F(const char *, TypeName, (PyObject *op), (op))                                                                    \
-    /* Fills bound (one entry a name) with borrowed references, NULL where nothing was given. -1 with the TypeError    \
-     * that Python's own functions raise. */                                                                           \
-    F(int, BindArguments,                                                                                              \
-      (const DoeffParameters *p, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **bound),        \
-      (p, args, nargs, kwnames, bound))                                                                                \
-    /* 1 if the reference in the caller's own container is the only one there is; 0 if it may not be. */               \
-    F(int, IsUnique, (PyObject *op), (op))                                                                             \
-                                                                                                                       \
-    /* -- answers that come from outside, from any thread -- */                                                        \
-    /* An open completion of this run: an ExternalPromise, which Python code may have as well. */                      \
-    F(PyObject *, NewCompletion, (DoeffContext *cx), (cx))                                                             \
-    /* The effect's task waits until somebody completes it; other tasks run meanwhile. Return what this returns. A     \
+    F(PyObject *, AdoptRunData, (DoeffContext *cx, PyObject *key), (cx, key))                                         \
+                                                                                                                      \
+    /* -- scopes: what is recorded while a program runs, whatever becomes of its continuation -- */                   \
+    /* Opens a scope that is closed by a frame of this kind (records set), pushed here with entries (a list; stolen)  \
+     * in a. topic: what it records, compared by identity and held by the engine's state. */                          \
+    F(int, OpenScope, (DoeffContext *cx, PyObject *topic, const DoeffFrameKind *kind, PyObject *entries),             \
+      (cx, topic, kind, entries))                                                                                     \
+    /* Closes the scope of a popped frame, unless a jump has left it behind already. */                               \
+    F(int, CloseScope, (DoeffContext *cx, DoeffFrame *frame), (cx, frame))                                            \
+    /* The entries (borrowed) of the innermost open scope of this topic, from *scope outward; moves *scope on. NULL:  \
+     * no more, no error. Begin with *scope = cx->scopes. */                                                          \
+    F(PyObject *, NextScope, (PyObject **scope, PyObject *topic), (scope, topic))                                     \
+                                                                                                                      \
+    /* -- looking at the continuation -- */                                                                           \
+    /* 1 if match gives 1 for a frame of this kind on which the performer's own progress depends: in its              \
+     * continuation, in what handlers at work for it have captured, in bodies that wait for a forwarded effect; 0 if  \
+     * there is none. match may run Python code. */                                                                   \
+    F(int, FindFrame,                                                                                                 \
+      (DoeffContext *cx, const DoeffFrameKind *kind, int (*match)(const DoeffFrame *frame, void *arg), void *arg),    \
+      (cx, kind, match, arg))                                                                                         \
+    /* The pending frames of the task, innermost first, as tuples (kind, description, generator or None,              \
+     * KleisliProgram or None); only those of generators unless all are wanted. */                                    \
+    F(PyObject *, Pending, (DoeffContext *cx, int all), (cx, all))                                                    \
+    /* The CapturedTraceback of an error that a frame catches for good; from its on_error. Cheap. */                  \
+    F(PyObject *, CaptureTraceback, (DoeffContext *cx, PyObject *error), (cx, error))                                 \
+                                                                                                                      \
+    /* -- values; the arguments of constructors are stolen, also on failure -- */                                     \
+    F(PyObject *, NewOk, (DoeffEngine *engine, PyObject *value), (engine, value))                                     \
+    F(PyObject *, NewErr, (DoeffEngine *engine, PyObject *error, PyObject *captured), (engine, error, captured))      \
+    F(PyObject *, NewSome, (DoeffEngine *engine, PyObject *value), (engine, value))                                   \
+    F(PyObject *, NewListenResult, (DoeffEngine *engine, PyObject *value, PyObject *log), (engine, value, log))       \
+    /* An empty BoundedLog without a bound: a list. */                                                                \
+    F(PyObject *, NewBoundedLog, (DoeffEngine *engine), (engine))                                                     \
+    /* A FrozenDict with the items of a mapping (borrowed); NULL: the empty one. */                                   \
+    F(PyObject *, FrozenDict, (DoeffEngine *engine, PyObject *mapping), (engine, mapping))                            \
+    /* base | update, both borrowed: a new FrozenDict, update wins. */                                                \
+    F(PyObject *, MergeFrozenDict, (DoeffEngine *engine, PyObject *base, PyObject *update), (engine, base, update))   \
+                                                                                                                      \
+    /* -- checks of arguments: -1 with the TypeError that doeff's own constructors raise -- */                        \
+    F(int, CheckStr, (PyObject *value, const char *field), (value, field))                                            \
+    F(int, CheckCallable, (PyObject *value, const char *field), (value, field))                                       \
+    F(int, CheckProgram, (DoeffEngine *engine, PyObject *value, const char *field), (engine, value, field))           \
+    /* What may be meant by an object that is no program, for the end of an error message; or "". */                  \
+    F(const char *, Hint, (DoeffEngine *engine, PyObject *op), (engine, op))                                          \
+    /* The name of an object's class without its module. Lives as long as the class. */                               \
+    F(const char *, TypeName, (PyObject *op), (op))                                                                   \
+    /* Fills bound (one entry a name) with borrowed references, NULL where nothing was given. -1 with the TypeError   \
+     * that Python's own functions raise. */                                                                          \
+    F(int, BindArguments,                                                                                             \
+      (const DoeffParameters *p, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **bound),       \
+      (p, args, nargs, kwnames, bound))                                                                               \
+    /* 1 if the reference in the caller's own container is the only one there is; 0 if it may not be. */              \
+    F(int, IsUnique, (PyObject *op), (op))                                                                            \
+                                                                                                                      \
+    /* -- answers that come from outside, from any thread -- */                                                       \
+    /* An open completion of this run: an ExternalPromise, which Python code may have as well. */                     \
+    F(PyObject *, NewCompletion, (DoeffContext *cx), (cx))                                                            \
+    /* The effect's task waits until somebody completes it; other tasks run meanwhile. Return what this returns. A    \
      * frame pushed before gets the outcome, else it is the effect's answer. Needs the scheduler's handler outside. */ \
-    F(DoeffStep, WaitFor, (DoeffContext *cx, PyObject *completion, PyObject **out), (cx, completion, out))             \
-    /* Gives value, or raises error if that is not NULL, where the completion is waited for. From any thread that      \
-     * has a thread state of the interpreter attached (PyGILState_Ensure); wakes the run and does not wait for it.     \
-     * 1 if this decided it; 0 if it was decided already, or the run is over. */                                       \
-    F(int, Complete, (PyObject *completion, PyObject *value, PyObject *error), (completion, value, error))             \
-                                                                                                                       \
-    /* -- tasks -- */                                                                                                  \
-    /* 1 if error is the cancellation of the running task, or what ends a Timeout's or Scope's program around this     \
-     * place: a frame that turns errors into values lets it pass. */                                                   \
-    F(int, OwnCancel, (DoeffContext *cx, PyObject *error), (cx, error))                                                \
+    F(DoeffStep, WaitFor, (DoeffContext *cx, PyObject *completion, PyObject **out), (cx, completion, out))            \
+    /* Gives value, or raises error if that is not NULL, where the completion is waited for. From any thread that     \
+     * has a thread state of the interpreter attached (PyGILState_Ensure); wakes the run and does not wait for it.    \
+     * 1 if this decided it; 0 if it was decided already, or the run is over. */                                      \
+    F(int, Complete, (PyObject *completion, PyObject *value, PyObject *error), (completion, value, error))            \
+                                                                                                                      \
+    /* -- tasks -- */                                                                                                 \
+    /* 1 if error is the cancellation of the running task, or what ends a Timeout's or Scope's program around this    \
+     * place: a frame that turns errors into values lets it pass. */                                                  \
+    F(int, OwnCancel, (DoeffContext *cx, PyObject *error), (cx, error))                                               \
     /* The task waits until Doeff_WakeEvent is called with an equal event (any hashable object); then None goes to the \
-     * frame on top, or is the answer. Return what this returns, but for DOEFF_PASS: there is no other task that       \
-     * could wake it. */                                                                                               \
-    F(DoeffStep, WaitForEvent, (DoeffContext *cx, PyObject *event, PyObject **out), (cx, event, out))                  \
-    F(int, WakeEvent, (DoeffContext *cx, PyObject *event), (cx, event))                                                \
-    /* To be called when __current_time__ has been written to the store: it is the clock of the run from now on. */    \
+     * frame on top, or is the answer. Return what this returns, but for DOEFF_PASS: there is no other task that      \
+     * could wake it. */                                                                                              \
+    F(DoeffStep, WaitForEvent, (DoeffContext *cx, PyObject *event, PyObject **out), (cx, event, out))                 \
+    F(int, WakeEvent, (DoeffContext *cx, PyObject *event), (cx, event))                                               \
+    /* To be called when __current_time__ has been written to the store: it is the clock of the run from now on. */   \
     F(int, ClockWasSet, (DoeffContext *cx), (cx))
 
 typedef struct DoeffApi {
@@ -393,10 +393,10 @@ extern const DoeffApi *DOEFF_API_SYMBOL;
 const DoeffApi *DOEFF_API_SYMBOL;
 #endif
 
-#define DOEFF_INLINE_CALL(T, name, parameters, arguments)                                                              \
-    static inline T Doeff_##name parameters                                                                            \
-    {                                                                                                                  \
-        return DOEFF_API_SYMBOL->name arguments;                                                                       \
+#define DOEFF_INLINE_CALL(T, name, parameters, arguments)                                                             \
+    static inline T Doeff_##name parameters                                                                           \
+    {                                                                                                                 \
+        return DOEFF_API_SYMBOL->name arguments;                                                                      \
     }
 DOEFF_FUNCTIONS(DOEFF_INLINE_CALL)
 #undef DOEFF_INLINE_CALL

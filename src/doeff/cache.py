@@ -248,16 +248,20 @@ def _cached(
             key = key_func(name, call.args, call.kwargs)
             if isinstance(key, ProgramBase):
                 key = yield key
-        try:
-            hit = yield _engine.CacheGet(key)
-        except Exception:
-            pass
-        else:
-            return hit.value if isinstance(hit, _engine.Ok) else hit
-        yield _engine.Tell(
-            {"msg": f"Cache miss for {name}: computing", "level": "debug"}
-        )
-        return (yield from _compute(name, key, call, kleisli(*args, **kwargs), policy))
+        while True:
+            try:
+                hit = yield _engine.CacheGet(key)
+            except Exception:
+                pass
+            else:
+                return hit.value if isinstance(hit, _engine.Ok) else hit
+            yield _engine.Tell(
+                {"msg": f"Cache miss for {name}: computing", "level": "debug"}
+            )
+            program = kleisli(*args, **kwargs)
+            result = yield from _compute(name, key, call, program, policy)
+            if result is not None:
+                return result.value
 
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         value = getattr(func, attribute, None)
@@ -271,22 +275,33 @@ def _cached(
     return do(cached)
 
 
-def _compute(
-    name: str, key: Any, call: _Call, program: Any, policy: CachePolicy
+def _store(
+    name: str, key: Any, program: ProgramBase[Any], policy: CachePolicy
 ) -> Any:
-    """Compute and store the value of a key that the cache does not have.
-
-    Every miss comes through here: callers that wait for another task's computation of the
-    same key do it at this point.
-    """
-    _engine.CachePut(
-        key, None
-    )  # a key that does not serialise fails before the work, not after
     result = yield _engine.Safe(program)
     if isinstance(result, _engine.Ok):
         yield _engine.CachePut(key, result, policy=policy)
         yield _engine.Tell({"msg": f"Cache stored {name}", "level": "debug"})
-        return result.value
+    return result
+
+
+_stored = do(_store)
+
+
+def _compute(
+    name: str, key: Any, call: _Call, program: Any, policy: CachePolicy
+) -> Any:
+    """Compute and store the value of a key that the cache does not have, as an Ok.
+
+    Every miss comes through here. While another task computes the same key this one waits,
+    and gives None: the cache is to be looked at again.
+    """
+    _engine.CachePut(
+        key, None
+    )  # a key that does not serialise fails before the work, not after
+    result = yield _engine._CacheOnceEffect(key, _stored(name, key, program, policy))
+    if result is None or isinstance(result, _engine.Ok):
+        return result
     yield _engine.Tell({"msg": f"Cache computation of {name} failed", "level": "error"})
     from ._callstack import call_site
 

@@ -482,6 +482,98 @@ static PyMethodDef delete_def = {
     PyDoc_STR("CacheDelete(key)\n--\n\nRemove the entry under key; gives whether there was one.\n\n"
               ">>> yield CacheDelete(\"token\")\n\nContract: effects, part 3.8.")};
 
+/* ---- a computation that tasks do not repeat: for the decorator ---- */
+
+/* CacheOnceFrame: the computation of a key. a: what it is awaited under. */
+
+static const DoeffFrameKind once_frame;
+
+/* Who computes what in this run: a dict (borrowed). */
+static PyObject *
+computations(DoeffContext *cx)
+{
+    PyObject *key = PyLong_FromVoidPtr((void *)&once_frame); /* no str: the result does not show it */
+    PyObject *dict = key == NULL ? NULL : Doeff_RunDict(cx, key);
+    Py_XDECREF(key);
+    return dict;
+}
+
+static int
+computed(DoeffContext *cx, PyObject *event)
+{
+    PyObject *dict = computations(cx);
+    int known = dict == NULL ? -1 : PyDict_Contains(dict, event);
+    return known < 0 || (known && PyDict_DelItem(dict, event) < 0) ? -1 : Doeff_WakeEvent(cx, event);
+}
+
+static DoeffStep
+once_end(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(outcome), PyObject **Py_UNUSED(out))
+{
+    return computed(cx, frame->a) < 0 ? DOEFF_RAISE : DOEFF_PASS;
+}
+
+static void
+once_drop(DoeffContext *cx, DoeffFrame *frame)
+{
+    if (computed(cx, frame->a) < 0) {
+        PyErr_WriteUnraisable(frame->a);
+    }
+}
+
+static const DoeffFrameKind once_frame = {
+    .name = "CacheOnceFrame",
+    .on_value = once_end,
+    .on_error = once_end,
+    .on_drop = once_drop,
+};
+
+static int
+is_same_event(const DoeffFrame *frame, void *event)
+{
+    return PyObject_RichCompareBool(frame->a, event, Py_EQ);
+}
+
+static DoeffStep
+once_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
+{
+    if (Doeff_Begin(cx) < 0) {
+        return DOEFF_RAISE;
+    }
+    PyObject *dict = computations(cx);
+    PyObject *key = dict == NULL ? NULL : hashable_key(DOEFF_FIELD(effect, 0));
+    PyObject *name = key == NULL ? NULL : PyLong_FromVoidPtr((void *)&once_frame);
+    PyObject *event = name == NULL ? NULL : PyTuple_Pack(2, name, key);
+    Py_XDECREF(key);
+    Py_XDECREF(name);
+    DoeffStep step = DOEFF_RAISE;
+    int known = event == NULL ? -1 : PyDict_Contains(dict, event);
+    int own = known <= 0 ? known : Doeff_FindFrame(cx, &once_frame, is_same_event, event);
+    if (own < 0) {
+        goto done;
+    }
+    if (known && !own) { /* another task is at it: whoever asks looks into the cache again after that */
+        step = Doeff_WaitForEvent(cx, event, out);
+        if (step != DOEFF_PASS) {
+            goto done;
+        }
+    }
+    step = DOEFF_RAISE;
+    if (own || (PyDict_SetItem(dict, event, Py_True) == 0 && Doeff_Push(cx, &once_frame, Py_NewRef(event), NULL) == 0)) {
+        *out = Py_NewRef(DOEFF_FIELD(effect, 1));
+        step = DOEFF_PROGRAM;
+    }
+done:
+    Py_XDECREF(event);
+    return step;
+}
+
+static const DoeffRecordSpec once_spec = {
+    .name = "doeff.effects.cache._CacheOnceEffect",
+    .doc = "_CacheOnceEffect(key, program)\n--\n\nRun a program unless another task runs one for the same key; wait for that "
+           "and give None then.",
+    .fields = {"key", "program"}, .required = 2, .effect = 1,
+};
+
 int
 effects_cache_init(PyObject *module, DoeffEngine *st, PyObject *core)
 {
@@ -489,6 +581,7 @@ effects_cache_init(PyObject *module, DoeffEngine *st, PyObject *core)
                    || Doeff_Define(module, st, core, &(DoeffEffectDef){&put_spec, &put_def, put_perform}) == NULL
                    || Doeff_Define(module, st, core, &(DoeffEffectDef){&exists_spec, &exists_def, exists_perform}) == NULL
                    || Doeff_Define(module, st, core, &(DoeffEffectDef){&delete_spec, &delete_def, delete_perform}) == NULL
+                   || Doeff_Define(module, st, core, &(DoeffEffectDef){&once_spec, NULL, once_perform}) == NULL
                ? -1
                : 0;
 }
