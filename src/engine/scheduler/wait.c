@@ -906,18 +906,26 @@ gather_next(DoeffContext *cx, PyObject *items, PyObject *values, PyObject **out)
     return DOEFF_PROGRAM;
 }
 
+/* Is there a scheduler further out, which does it properly? */
+static int
+scheduler_outside(DoeffContext *cx, PyTypeObject *type)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    HandlerNode *node = m->at != NULL ? m->at->parent : m->fiber->node; /* called by a handler's body: no node */
+    for (; node->handler != NULL; node = node->parent) {
+        if (Py_IS_TYPE(node->handler, cx->st->NativeHandler_Type)
+            && native_handler_case((NativeHandler *)node->handler, type) == gather_perform) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static DoeffStep
 gather_in_row(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    DoeffMachine *m = MACHINE_OF(cx);
-    if (m->at != NULL) {
-        NodeEntry *outer = node_resolve(cx->st, m->at->parent, Py_TYPE(effect));
-        if (outer == NULL) {
-            return DOEFF_RAISE;
-        }
-        if (outer->node != NULL) { /* a scheduler further out */
-            return DOEFF_PASS;
-        }
+    if (scheduler_outside(cx, Py_TYPE(effect))) {
+        return DOEFF_PASS;
     }
     PyObject *values = context_begin(cx) < 0 ? NULL : PyList_New(0);
     if (values == NULL) {
