@@ -226,8 +226,8 @@ default_entry_is_for(EngineState *st, PyObject *op, PyObject *type)
 int
 default_classes(PyObject *module, int (*f)(PyTypeObject *type, NativeHandler *server, void *arg), void *arg)
 {
-    static const char *const servers[] = {"core_handler", "sync_await_handler", "python_async_syntax_escape_handler",
-                                          "task_scheduler_handler", "sync_external_wait_handler",
+    static const char *const servers[] = {"task_scheduler_handler", "core_handler", "sync_await_handler",
+                                          "python_async_syntax_escape_handler", "sync_external_wait_handler",
                                           "async_external_wait_handler", "scheduler_state_handler", NULL};
     EngineState *st = PyModule_GetState(module);
     for (const char *const *name = servers; *name != NULL; name++) {
