@@ -25,6 +25,7 @@ from ._engine import (
     Ask,
     AtomicGet,
     AtomicUpdate,
+    Await,
     CESKState,
     CacheDelete,
     CacheExists,
@@ -89,6 +90,7 @@ from ._engine import (
     WithHandler,
     _set_errors,
     async_handlers_preset,
+    async_run,
     do,
     intercept_program_effect,
     perform,
@@ -157,6 +159,7 @@ annotate = Annotate
 ask = Ask
 atomic_get = AtomicGet
 atomic_update = AtomicUpdate
+await_ = Await
 cache_delete = CacheDelete
 cache_exists = CacheExists
 cache_get = CacheGet
@@ -188,6 +191,7 @@ __all__ = [
     "Ask",
     "AtomicGet",
     "AtomicUpdate",
+    "Await",
     "CACHE_PATH_ENV_KEY",
     "CESKState",
     "CacheComputationError",
@@ -280,8 +284,10 @@ __all__ = [
     "annotate",
     "ask",
     "async_handlers_preset",
+    "async_run",
     "atomic_get",
     "atomic_update",
+    "await_",
     "build_graph_snapshot",
     "cache",
     "cache_1hour",

@@ -1,4 +1,5 @@
 /* The module doeff._engine: makes the state and calls every room's init in order. */
+#include "aio/aio.h"
 #include "capi/capi.h"
 #include "effects/effects.h"
 #include "handlers/presets.h"
@@ -46,6 +47,9 @@ intern_strings(EngineState *st)
         {&st->str_origin, "_origin"},
         {&st->str_trace, "__doeff_trace__"},
         {&st->str_handle, "_handle"},
+        {&st->str_time, "time"},
+        {&st->str_create_task, "create_task"},
+        {&st->str_future_blocking, "_asyncio_future_blocking"},
         {&st->str_generator, "generator"},
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
@@ -147,8 +151,8 @@ engine_exec(PyObject *module)
         record_room_init,    frozendict_room_init, values_room_init, boundedlog_room_init, program_room_init,      combinators_room_init, await_room_init,
         kleisli_room_init,   node_room_init,       machine_room_init,      handler_room_init,
         delegate_room_init,  cesk_room_init,       kontinuation_room_init, trace_room_init,
-        result_room_init,    presets_room_init,    run_room_init,        capi_room_init,
-        v1_room_init,        step_room_init,
+        result_room_init,    presets_room_init,    run_room_init,        aio_room_init,
+        capi_room_init,      v1_room_init,         step_room_init,
     };
     if (intern_strings(st) < 0) {
         return -1;

@@ -64,9 +64,11 @@ chain_of(EngineState *st, PyObject *handlers)
     return chain;
 }
 
+const char *const RUN_PARAMETERS[] = {"program", "handlers", "env", "store", "close_timeout", "unfinished", NULL};
+
 /* asyncio's CancelledError, which no program can raise before asyncio has been imported. */
-static int
-is_async_cancelled(PyObject *error)
+int
+run_is_async_cancelled(PyObject *error)
 {
     PyObject *name = PyUnicode_InternFromString("asyncio.exceptions");
     PyObject *module = name == NULL ? NULL : PyImport_GetModule(name);
@@ -87,19 +89,112 @@ leaves_the_run(EngineState *st, PyObject *error)
     if (PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
         return PyErr_GivenExceptionMatches(error, st->UnhandledEffectError);
     }
-    return !is_async_cancelled(error);
+    return !run_is_async_cancelled(error);
 }
 
-/* The run has ended with value or error (stolen). */
-static PyObject *
-end_run(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error)
+int
+run_options(RunOptions *options, PyObject *close_timeout, PyObject *unfinished)
+{
+    *options = (RunOptions){.close_timeout = 5.0};
+    if (close_timeout != NULL) {
+        options->close_timeout = PyFloat_AsDouble(close_timeout);
+        if (options->close_timeout == -1.0 && PyErr_Occurred()) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+                PyErr_Format(PyExc_TypeError, "close_timeout must be a number of seconds, got %s",
+                             Py_TYPE(close_timeout)->tp_name);
+            }
+            return -1;
+        }
+        if (!(options->close_timeout >= 0)) {
+            PyErr_Format(PyExc_ValueError, "close_timeout must be >= 0, got %R", close_timeout);
+            return -1;
+        }
+    }
+    if (unfinished != NULL) {
+        int wait = PyUnicode_Check(unfinished) && PyUnicode_CompareWithASCIIString(unfinished, "wait") == 0;
+        if (!wait && !(PyUnicode_Check(unfinished) && PyUnicode_CompareWithASCIIString(unfinished, "cancel") == 0)) {
+            PyErr_Format(PyExc_ValueError, "unfinished must be 'cancel' or 'wait', got %R", unfinished);
+            return -1;
+        }
+        options->unfinished_wait = wait;
+    }
+    return 0;
+}
+
+DoeffMachine *
+run_begin(EngineState *st, const RunRequest *request, HandlerNode **chain)
+{
+    *chain = chain_of(st, request->handlers);
+    if (*chain == NULL) {
+        return NULL;
+    }
+    PyObject *env = cesk_freeze_env(st, request->env);
+    PyObject *store = env == NULL ? NULL : store_from(request->store);
+    DoeffMachine *m = NULL;
+    if (store == NULL) {
+        Py_XDECREF(env);
+    }
+    else {
+        m = machine_new(st, *chain, env, store);
+    }
+    if (m == NULL) {
+        Py_CLEAR(*chain);
+        return NULL;
+    }
+    m->close_timeout = request->options.close_timeout;
+    m->unfinished_wait = request->options.unfinished_wait;
+    return m;
+}
+
+int
+run_accepts(EngineState *st, PyObject *program)
+{
+    if (Py_IS_TYPE(program, st->KleisliCall_Type) || program_check(st, program)) {
+        return 1;
+    }
+    PyObject *name = PyType_GetName(Py_TYPE(program));
+    if (name != NULL) {
+        PyErr_Format(PyExc_TypeError, "Cannot convert %U to generator: a run needs a Program%s", name,
+                     Py_IS_TYPE(program, st->Kleisli_Type) ? "; call the @do function" : "");
+        Py_DECREF(name);
+    }
+    return 0;
+}
+
+RunEnd
+run_step(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject *program, PyObject **out)
+{
+    EngineState *st = m->cx.st;
+    int nested = st->nesting.depth; /* in a __del__: what dies in the run is counted from here */
+    st->nesting.depth -= nested;
+    RunEnd end = machine_run(m, how, what, out);
+    st->nesting.depth += nested;
+    kleisli_show_calls(st, program); /* which is the caller's, and made before the run */
+    return end;
+}
+
+/* What the run still holds goes. */
+static void
+let_go(DoeffMachine *m, HandlerNode *chain)
+{
+    DoeffFiber *fiber = m->fiber;
+    m->fiber = NULL;
+    fiber_free_chain(m->cx.st, fiber);
+    node_scrub(chain);
+    if (DOEFF_UNLIKELY(Py_REFCNT(m) > 1)) {
+        PyObject_GC_Track(m); /* somebody keeps a context: from now on it may be garbage */
+    }
+}
+
+PyObject *
+run_end(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error, int raises)
 {
     PyObject *result = NULL;
     m->over = 1;
     if (DOEFF_UNLIKELY(m->scheduler != NULL)) {
         scheduler_free(m);
     }
-    if (error != NULL && leaves_the_run(m->cx.st, error)) {
+    if (error != NULL && (raises || leaves_the_run(m->cx.st, error))) {
         PyErr_SetRaisedException(error);
     }
     else if (run_data_publish(m) < 0) {
@@ -109,61 +204,48 @@ end_run(DoeffMachine *m, HandlerNode *chain, PyObject *value, PyObject *error)
     else {
         result = result_new(m, value, error);
     }
-    DoeffFiber *fiber = m->fiber;
-    m->fiber = NULL;
-    fiber_free_chain(m->cx.st, fiber);
-    node_scrub(chain);
-    if (DOEFF_UNLIKELY(Py_REFCNT(m) > 1)) {
-        PyObject_GC_Track(m); /* somebody keeps a context: from now on it may be garbage */
-    }
+    let_go(m, chain);
     return result;
 }
 
-static PyObject *
-run_to_end(EngineState *st, PyObject *program, PyObject *handlers, PyObject *env, PyObject *store, double close_timeout)
+void
+run_abandon(DoeffMachine *m, HandlerNode *chain)
 {
-    HandlerNode *chain = chain_of(st, handlers);
-    if (chain == NULL) {
+    m->over = 1;
+    if (m->scheduler != NULL) {
+        scheduler_free(m);
+    }
+    let_go(m, chain);
+}
+
+static PyObject *
+run_to_end(EngineState *st, PyObject *program, const RunRequest *request)
+{
+    HandlerNode *chain;
+    DoeffMachine *m = run_begin(st, request, &chain);
+    if (m == NULL) {
         return NULL;
     }
-    PyObject *frozen = cesk_freeze_env(st, env);
-    PyObject *own_store = frozen == NULL ? NULL : store_from(store);
-    DoeffMachine *m = NULL;
-    PyObject *result = NULL;
-    if (own_store == NULL) {
-        Py_XDECREF(frozen);
-        goto done;
+    PyObject *result;
+    PyObject *out = NULL, *refused = NULL;
+    if (!run_accepts(st, program)) {
+        result = run_end(m, chain, NULL, PyErr_GetRaisedException(), 0);
     }
-    m = machine_new(st, chain, frozen, own_store);
-    if (m == NULL) {
-        goto done;
-    }
-    m->close_timeout = close_timeout;
-    if (!Py_IS_TYPE(program, st->KleisliCall_Type) && !program_check(st, program)) {
-        PyObject *name = PyType_GetName(Py_TYPE(program));
-        if (name != NULL) {
-            PyErr_Format(PyExc_TypeError, "Cannot convert %U to generator: a run needs a Program%s", name,
-                         Py_IS_TYPE(program, st->Kleisli_Type) ? "; call the @do function" : "");
-            Py_DECREF(name);
+    else {
+        RunEnd end = run_step(m, DOEFF_PROGRAM, Py_NewRef(program), program, &out);
+        while (DOEFF_UNLIKELY(end == RUN_ESCAPED)) {
+            Py_DECREF(out);
+            PyErr_SetString(PyExc_TypeError,
+                            "PythonAsyncSyntaxEscape needs an event loop: use async_run, or sync_await_handler "
+                            "in place of python_async_syntax_escape_handler (sync_handlers_preset has it)");
+            Py_XSETREF(refused, PyErr_GetRaisedException());
+            PyErr_SetRaisedException(Py_NewRef(refused));
+            end = run_step(m, DOEFF_RAISE, NULL, program, &out);
         }
-        result = end_run(m, chain, NULL, PyErr_GetRaisedException());
-        goto done;
+        result = end == RUN_DONE ? run_end(m, chain, out, NULL, 0) : run_end(m, chain, NULL, out, out == refused);
+        Py_XDECREF(refused);
     }
-    PyObject *out = NULL;
-    int nested = st->nesting.depth; /* in a __del__: what dies in the run is counted from here */
-    st->nesting.depth -= nested;
-    RunEnd end = machine_run(m, DOEFF_PROGRAM, Py_NewRef(program), &out);
-    while (end == RUN_ESCAPED) {
-        Py_DECREF(out);
-        PyErr_SetString(PyExc_TypeError, "PythonAsyncSyntaxEscape needs an event loop: use async_run, or sync_await_handler "
-                                         "in place of python_async_syntax_escape_handler (sync_handlers_preset has it)");
-        end = machine_run(m, DOEFF_RAISE, NULL, &out);
-    }
-    st->nesting.depth += nested;
-    kleisli_show_calls(st, program); /* which is the caller's, and made before the run */
-    result = end == RUN_DONE ? end_run(m, chain, out, NULL) : end_run(m, chain, NULL, out);
-done:
-    Py_XDECREF(m);
+    Py_DECREF(m);
     Py_DECREF(chain);
     return result;
 }
@@ -171,30 +253,25 @@ done:
 static PyObject *
 sync_run(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"program", "handlers", "env", "store", "close_timeout", NULL};
-    static const Parameters parameters = {"sync_run", names, 4, 2};
-    PyObject *bound[5];
+    static const Parameters parameters = {"sync_run", RUN_PARAMETERS, 4, 2};
+    PyObject *bound[6];
     if (arguments_bind(&parameters, args, nargs, kwnames, bound) < 0) {
         return NULL;
     }
-    double close_timeout = 5.0;
-    if (bound[4] != NULL) {
-        close_timeout = PyFloat_AsDouble(bound[4]);
-        if (close_timeout == -1.0 && PyErr_Occurred()) {
-            return NULL;
-        }
-        if (!(close_timeout >= 0)) {
-            PyErr_Format(PyExc_ValueError, "close_timeout must be at least 0, got %R", bound[4]);
-            return NULL;
-        }
+    RunRequest request = {.handlers = bound[1], .env = bound[2], .store = bound[3]};
+    if (run_options(&request.options, bound[4], bound[5]) < 0) {
+        return NULL;
     }
-    return run_to_end(PyModule_GetState(module), bound[0], bound[1], bound[2], bound[3], close_timeout);
+    return run_to_end(PyModule_GetState(module), bound[0], &request);
 }
 
 static PyMethodDef functions[] = {
     {"sync_run", (PyCFunction)(void (*)(void))sync_run, METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("sync_run(program, handlers, env=None, store=None, *, close_timeout=5.0)\n--\n\n"
-               "Run a program to the end on this thread and give its RuntimeResult.")},
+     PyDoc_STR("sync_run(program, handlers, env=None, store=None, *, close_timeout=5.0, unfinished='cancel')\n--\n\n"
+               "Run a program to the end on this thread and give its RuntimeResult.\n\nclose_timeout: seconds that tasks which "
+               "still wait at the end get for their cleanup; ValueError below 0.\nunfinished: 'cancel' them, or 'wait' for "
+               "them; ValueError for anything else.\n\n>>> sync_run(main(), sync_handlers_preset).value\n\n"
+               "Contract: concurrency, parts 1.13 and 5.2.")},
     {NULL},
 };
 

@@ -72,6 +72,13 @@
     X(PyTypeObject, Semaphore_Type)                                  \
     X(PyTypeObject, Nursery_Type)                                    \
     X(PyTypeObject, Schedule_Type)                                   \
+    /* aio */                                                        \
+    X(PyTypeObject, AsyncRun_Type)                                   \
+    X(PyTypeObject, Bridge_Type)                                     \
+    X(PyTypeObject, Parking_Type)                                    \
+    X(PyObject, aio_running_loop) /* asyncio.get_running_loop; these three once asked for */ \
+    X(PyObject, aio_Task)                                            \
+    X(PyObject, aio_task_names)                                      \
     /* v1 */                                                         \
     X(PyTypeObject, FrameResult_Type)                                \
     X(PyTypeObject, Request_Type)                                    \
@@ -100,6 +107,9 @@
     X(PyObject, str_origin)                                          \
     X(PyObject, str_trace)                                           \
     X(PyObject, str_handle)                                          \
+    X(PyObject, str_time)                                            \
+    X(PyObject, str_create_task)                                     \
+    X(PyObject, str_future_blocking)                                 \
     X(PyObject, str_gi_frame)                                        \
     X(PyObject, str_generator)
 

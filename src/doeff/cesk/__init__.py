@@ -50,7 +50,12 @@ from doeff.cesk.result import (
     StepResult,
     Terminal,
 )
-from doeff.cesk.run import async_handlers_preset, sync_handlers_preset, sync_run
+from doeff.cesk.run import (
+    async_handlers_preset,
+    async_run,
+    sync_handlers_preset,
+    sync_run,
+)
 from doeff.cesk.runtime import AsyncRuntime, SyncRuntime
 from doeff.cesk.runtime_result import (
     EffectCallNode,
@@ -181,6 +186,7 @@ __all__ = [
     "WithHandler",
     "async_external_wait_handler",
     "async_handlers_preset",
+    "async_run",
     "core_handler",
     "default_handlers",
     "empty_environment",

@@ -12,6 +12,13 @@ from doeff.effects.external_promise import (
     ExternalPromise,
     ExternalPromiseCancelCallbackError,
 )
+from doeff.effects.future import (
+    Await,
+    AwaitEffect,
+    FutureAwaitEffect,
+    PythonAsyncioAwaitEffect,
+    await_,
+)
 from doeff.effects.gather import (
     Gather,
     GatherEffect,
@@ -164,6 +171,8 @@ __all__ = [
     "AtomicGetEffect",
     "AtomicUpdate",
     "AtomicUpdateEffect",
+    "Await",
+    "AwaitEffect",
     "CacheDelete",
     "CacheDeleteEffect",
     "CacheExists",
@@ -192,6 +201,7 @@ __all__ = [
     "FailPromise",
     "FailPromiseEffect",
     "Future",
+    "FutureAwaitEffect",
     "Gather",
     "GatherEffect",
     "Get",
@@ -223,6 +233,7 @@ __all__ = [
     "Pure",
     "PureEffect",
     "Put",
+    "PythonAsyncioAwaitEffect",
     "Race",
     "RaceEffect",
     "RaceResult",
@@ -261,6 +272,7 @@ __all__ = [
     "ask",
     "atomic_get",
     "atomic_update",
+    "await_",
     "cache_delete",
     "cache_exists",
     "cache_get",

@@ -502,6 +502,25 @@ checked(DoeffMachine *m, const DoeffFrame *frame, DoeffStep step, PyObject *answ
     return step;
 }
 
+/* The event loop drives the run: is it to get a turn now? Every effect leads here, by the attention that it sets. */
+static int
+loop_is_due(DoeffMachine *m)
+{
+    m->cx.attention = 1;
+    return m->loop_turn || --m->turns <= 0 || compat_monotonic_ns() - m->turn_began >= LOOP_NS;
+}
+
+static RunEnd
+pause_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out)
+{
+    m->paused = how;
+    *out = what;
+    if (m->scheduler != NULL) {
+        scheduler_pause(m);
+    }
+    return RUN_PAUSED;
+}
+
 /* The loop, compiled twice: for a run, where turn is NULL and its tests vanish, and for step(), which stops where
  * the next turn would begin. */
 #define TURN_ENDS(what_next, control, is_plain)                              \
@@ -541,6 +560,9 @@ loop(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Turn *turn)
             turn->begins = 0;
         }
         goto perform;
+    }
+    if (how == DOEFF_BLOCK) {
+        goto next_task;
     }
     if (turn != NULL && m->orphans_len > 0) { /* dropped with the state before */
         goto unwind_orphan;
@@ -622,8 +644,11 @@ generator_returned: /* yielded is what the top frame's generator returned */
         value = yielded;
         Py_DECREF(done.a);
         Py_XDECREF(done.b);
-        if (DOEFF_UNLIKELY(m->cx.attention) && m->orphans_len > 0) { /* its locals held a continuation */
-            goto unwind_orphan;
+        if (DOEFF_UNLIKELY(m->cx.attention)) {
+            if (m->orphans_len > 0) { /* its locals held a continuation */
+                goto unwind_orphan;
+            }
+            goto breathe;
         }
         goto deliver;
     }
@@ -668,7 +693,7 @@ perform:
             value = answer;
             if (DOEFF_UNLIKELY(m->cx.attention)) {
                 if (m->at == NULL && m->orphans_len == 0) { /* a program has been started */
-                    goto deliver;
+                    goto breathe;
                 }
                 goto attend;
             }
@@ -733,7 +758,7 @@ call: /* of a @do function */
         if (DOEFF_UNLIKELY(m->orphans_len > 0)) {
             goto unwind_orphan;
         }
-        goto deliver;
+        goto breathe;
     }
 
 perform_failed:
@@ -751,6 +776,12 @@ perform_failed:
             error = NULL;
             goto next_task;
         }
+    }
+    if (DOEFF_UNLIKELY(m->aio != NULL) && loop_is_due(m)) {
+        PyObject *held = Py_NewRef(error); /* parking wants to see somebody else hold it */
+        trace_park(m, error);
+        Py_DECREF(held);
+        return pause_run(m, DOEFF_RAISE, error, out);
     }
     goto fail;
 
@@ -843,9 +874,12 @@ next_task: /* the current task waits, is over, or has had its turn */
         switch (scheduler_next(m, &answer, &failed)) {
         case DOEFF_VALUE:
             value = answer;
-            goto deliver;
+            goto breathe;
         case DOEFF_PROGRAM:
             yielded = answer;
+            if (DOEFF_UNLIKELY(m->aio != NULL) && loop_is_due(m)) {
+                return pause_run(m, DOEFF_PROGRAM, yielded, out);
+            }
             goto run_program;
         case DOEFF_RAISE:
             error = trace_begin(m, NULL);
@@ -875,6 +909,11 @@ attend: /* between two effects: value is the answer of the last one */
             scheduler_requeue(m, ANSWER_VALUE, value);
             goto next_task;
         }
+    }
+
+breathe: /* value is what goes on; where an event loop drives the run, it may get its turn first */
+    if (DOEFF_UNLIKELY(m->aio != NULL) && loop_is_due(m)) {
+        return pause_run(m, DOEFF_VALUE, value, out);
     }
     goto deliver;
 }
@@ -915,6 +954,7 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->scheduler = NULL;
     m->scope_base = m->loop_time = m->schedule = NULL;
     m->nodes_shared = m->loop_turn = m->unfinished_wait = 0;
+    m->aio = NULL;
     m->close_timeout = 5.0;
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;

@@ -135,7 +135,11 @@ struct DoeffMachine {
     struct DoeffScheduler *scheduler; /* tasks (scheduler/scheduler.h), from the first effect on that needs them; owned */
     PyObject *scope_base;           /* scopes of the caller that the running task's lie in; borrowed from the task */
     int nodes_shared;               /* tasks share handler nodes: node->owner says nothing */
+    struct AsyncRun *aio;           /* the event loop's driver of the run (aio/aio.h); borrowed; NULL: none */
     int loop_turn;                  /* the event loop is to get a turn before the run goes on */
+    int turns;                      /* effects until it gets one anyway */
+    long long turn_began;           /* when the run was last gone on with, ns */
+    DoeffStep paused;               /* after RUN_PAUSED: how to go on */
     PyObject *loop_time;            /* the event loop's clock; strong; NULL: no event loop */
     PyObject *schedule;             /* how ready tasks were chosen, or NULL; strong */
     double close_timeout;           /* seconds that tasks have to end in when the run does */
@@ -153,7 +157,7 @@ struct DoeffMachine {
 
 #define MACHINE_OF(context) ((DoeffMachine *)((char *)(context) - offsetof(DoeffMachine, cx)))
 
-typedef enum { RUN_DONE = 0, RUN_FAILED, RUN_ESCAPED, RUN_STEPPED } RunEnd;
+typedef enum { RUN_DONE = 0, RUN_FAILED, RUN_ESCAPED, RUN_PAUSED, RUN_STEPPED } RunEnd;
 
 /* What one turn of the loop is told, and where it stopped. */
 typedef struct Turn {
@@ -162,11 +166,16 @@ typedef struct Turn {
     int begins;     /* the loop's own: nothing has been done yet */
 } Turn;
 
+#define LOOP_TURNS 1000     /* the longest that an event loop waits for a turn: so many effects, */
+#define LOOP_NS 1000000LL   /* or so many ns and the effect at work then */
+
 /* A machine ready to run program under chain; takes env and store (stolen). */
 DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, PyObject *env, PyObject *store);
 /* Goes on with what (stolen: a value; NULL with DOEFF_RAISE, for the exception that is set; any object to be
- * performed as a program) until the run ends or an effect escapes: RUN_DONE and its value, RUN_FAILED and the
- * exception that left it, RUN_ESCAPED and the action, whose answer the run goes on with. *out is strong. */
+ * performed as a program; NULL with DOEFF_BLOCK, when the current task has been queued) until the run ends, an effect
+ * escapes, or the event loop is to get a turn: RUN_DONE and its value, RUN_FAILED and the exception that left it,
+ * RUN_ESCAPED and the action, whose answer the run goes on with, RUN_PAUSED and what it goes on with in the way that
+ * m->paused says (an exception with DOEFF_RAISE). *out is strong. */
 RunEnd machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out);
 /* The same for one turn: at most one generator is resumed or one handler called. turn->plain says of how ==
  * DOEFF_PROGRAM what turn->plain said when it came. RUN_STEPPED and the next control (strong), told by *turn. */

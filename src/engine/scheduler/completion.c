@@ -71,9 +71,9 @@ wake_getter(DoeffQueue *q)
     }
 }
 
-/* Something has arrived. */
+/* Something has arrived. on_loop: the caller is a callback of the event loop that drives the run. */
 static int
-announce(DoeffQueue *q)
+announce(DoeffQueue *q, int on_loop)
 {
     if (q->scheduler != NULL) {
         q->scheduler->machine->cx.attention = 1;
@@ -85,8 +85,8 @@ announce(DoeffQueue *q)
     PyObject *notify = q->notify; /* once for each sleep */
     q->notify = NULL;
     PyObject *pending = PyErr_GetRaisedException();
-    PyObject *done = PyObject_CallNoArgs(notify);
-    if (done == NULL) { /* an event loop that was closed under the run */
+    PyObject *done = on_loop ? PyObject_CallOneArg(notify, Py_True) : PyObject_CallNoArgs(notify);
+    if (done == NULL) {
         PyErr_WriteUnraisable(notify);
     }
     Py_XDECREF(done);
@@ -121,7 +121,7 @@ pop(ExternalPromise **first, ExternalPromise **last)
 
 /* The first decision counts. 1 if this is it. */
 static int
-decide(ExternalPromise *p, WaitableState state, PyObject *outcome)
+decide_from(ExternalPromise *p, WaitableState state, PyObject *outcome, int on_loop)
 {
     DoeffQueue *q = p->queue;
     if (p->decided != WAITABLE_OPEN || q->scheduler == NULL) {
@@ -132,8 +132,20 @@ decide(ExternalPromise *p, WaitableState state, PyObject *outcome)
     Py_INCREF((PyObject *)p);
     append(&q->first, &q->last, p);
     q->size++;
-    announce(q);
+    announce(q, on_loop);
     return 1;
+}
+
+static int
+decide(ExternalPromise *p, WaitableState state, PyObject *outcome)
+{
+    return decide_from(p, state, outcome, 0);
+}
+
+int
+external_decide(PyObject *promise, int failed, PyObject *outcome, int on_loop)
+{
+    return decide_from((ExternalPromise *)promise, failed ? WAITABLE_ERROR : WAITABLE_VALUE, outcome, on_loop);
 }
 
 /* It is settled: nobody will name it by its id any more. */
@@ -401,7 +413,7 @@ queue_put(PyObject *op, PyObject *item)
         if ((q->extra == NULL && (q->extra = PyList_New(0)) == NULL) || PyList_Append(q->extra, item) < 0) {
             return NULL;
         }
-        announce(q);
+        announce(q, 0);
     }
     Py_RETURN_NONE;
 }
@@ -424,34 +436,21 @@ queue_empty(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(queue_length((DoeffQueue *)op) == 0);
 }
 
-/* _notify(callable): call it once, from whatever thread, when something arrives; True: there is something. */
-static PyObject *
-queue_notify(PyObject *op, PyObject *callable)
+int
+queue_watch(DoeffQueue *q, PyObject *callback)
 {
-    DoeffQueue *q = (DoeffQueue *)op;
     Py_CLEAR(q->notify);
     if (queue_length(q) > 0 || q->taken != NULL || q->scheduler == NULL) {
-        Py_RETURN_TRUE;
+        return 1;
     }
-    if (callable != Py_None) {
-        q->notify = Py_NewRef(callable);
-    }
-    Py_RETURN_FALSE;
+    q->notify = Py_XNewRef(callback);
+    return 0;
 }
 
-/* _deadline(): seconds until the run must look again, or None. */
-static PyObject *
-queue_deadline(PyObject *op, PyObject *Py_UNUSED(ignored))
+long long
+queue_deadline_ns(DoeffQueue *q)
 {
-    DoeffQueue *q = (DoeffQueue *)op;
-    long long left = q->scheduler == NULL ? -1 : until_deadline(q);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    if (left < 0) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble((double)left / 1e9);
+    return q->scheduler == NULL ? -1 : until_deadline(q);
 }
 
 /* _jump(): if nothing but time is awaited, let the clock of the run jump to the next deadline; whether it has. */
@@ -523,8 +522,6 @@ static PyMethodDef queue_methods[] = {
     {"put", queue_put, METH_O, PyDoc_STR("put(item)\n--\n\nAdd a completion (id, value, error).")},
     {"empty", queue_empty, METH_NOARGS, PyDoc_STR("empty()\n--\n\nTrue if there is nothing to take.")},
     {"qsize", queue_qsize, METH_NOARGS, PyDoc_STR("qsize()\n--\n\nHow much there is to take.")},
-    {"_notify", queue_notify, METH_O, NULL},
-    {"_deadline", queue_deadline, METH_NOARGS, NULL},
     {"_jump", queue_jump, METH_NOARGS, NULL},
     {NULL},
 };
@@ -620,6 +617,13 @@ promise_fail(PyObject *op, PyObject *error)
     return PyBool_FromLong(decide((ExternalPromise *)op, WAITABLE_ERROR, error));
 }
 
+int
+external_on_cancel(PyObject *promise, PyObject *callback)
+{
+    ExternalPromise *p = (ExternalPromise *)promise;
+    return (p->callbacks == NULL && (p->callbacks = PyList_New(0)) == NULL) || PyList_Append(p->callbacks, callback) < 0 ? -1 : 0;
+}
+
 static PyObject *
 promise_on_cancel(PyObject *op, PyObject *callback)
 {
@@ -630,17 +634,9 @@ promise_on_cancel(PyObject *op, PyObject *callback)
     if (p->decided == WAITABLE_CANCELLED) {
         return PyObject_CallNoArgs(callback);
     }
-    if ((p->callbacks == NULL && (p->callbacks = PyList_New(0)) == NULL) || PyList_Append(p->callbacks, callback) < 0) {
+    if (external_on_cancel(op, callback) < 0) {
         return NULL;
     }
-    Py_RETURN_NONE;
-}
-
-/* _unwinds(): what completes it must end before the task that waits for it can be cancelled. */
-static PyObject *
-promise_unwinds(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    ((ExternalPromise *)op)->future->w.slow = 1;
     Py_RETURN_NONE;
 }
 
@@ -665,7 +661,7 @@ external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
         waitable_settle(s, w, WAITABLE_CANCELLED, error);
     }
     PyObject *callbacks = p->callbacks;
-    p->callbacks = NULL;
+    p->callbacks = w->slow ? Py_XNewRef(callbacks) : NULL; /* the second time it is to go at once */
     PyObject *errors = NULL;
     for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
         PyObject *callback = Py_NewRef(PyList_GET_ITEM(callbacks, i));
@@ -751,7 +747,6 @@ static PyMethodDef promise_methods[] = {
     {"on_cancel", promise_on_cancel, METH_O,
      PyDoc_STR("on_cancel(callback)\n--\n\nCall callback() when the last task that waits for the promise is cancelled; at once "
                "if that has happened.")},
-    {"_unwinds", promise_unwinds, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL},
 };
@@ -775,11 +770,10 @@ static PyType_Spec promise_spec = {
 };
 
 PyObject *
-external_promise_new(DoeffContext *cx)
+external_new(EngineState *st, struct DoeffScheduler *s)
 {
-    DoeffScheduler *s = scheduler_of(cx);
-    DoeffFuture *future = s == NULL ? NULL : (DoeffFuture *)future_new(cx->st, s);
-    ExternalPromise *p = future == NULL ? NULL : PyObject_GC_New(ExternalPromise, cx->st->ExternalPromise_Type);
+    DoeffFuture *future = (DoeffFuture *)future_new(st, s);
+    ExternalPromise *p = future == NULL ? NULL : PyObject_GC_New(ExternalPromise, st->ExternalPromise_Type);
     if (p == NULL) {
         Py_XDECREF((PyObject *)future);
         return NULL;
@@ -791,6 +785,13 @@ external_promise_new(DoeffContext *cx)
     p->queue = (DoeffQueue *)Py_NewRef((PyObject *)s->queue);
     PyObject_GC_Track((PyObject *)p);
     return (PyObject *)p;
+}
+
+PyObject *
+external_promise_new(DoeffContext *cx)
+{
+    DoeffScheduler *s = scheduler_of(cx);
+    return s == NULL ? NULL : external_new(cx->st, s);
 }
 
 int

@@ -30,6 +30,17 @@ PyObject *queue_take(DoeffQueue *q);
 /* future is open and has lost its last waiter by a cancellation: its promise's callbacks run. */
 void external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *future);
 struct DoeffWaitable *external_future(PyObject *promise); /* borrowed */
+/* A new promise of the run that s belongs to, as CreateExternalPromise answers it; strong. */
+PyObject *external_new(EngineState *st, struct DoeffScheduler *s);
+/* promise.complete and promise.fail. on_loop: called from a callback of the event loop that drives the run, if one does:
+ * whoever parks the run there is told so by an argument. 1 if this decides. */
+int external_decide(PyObject *promise, int failed, PyObject *outcome, int on_loop);
+/* promise.on_cancel(callback); -1 with an error. */
+int external_on_cancel(PyObject *promise, PyObject *callback);
+/* Calls callback (borrowed; NULL: nothing) once when something arrives; 1: something is there, and it will not be called. */
+int queue_watch(DoeffQueue *q, PyObject *callback);
+/* ns until the run must look again; -1: it need not. */
+long long queue_deadline_ns(DoeffQueue *q);
 
 PyObject *external_promise_new(DoeffContext *cx);
 /* 1 if op is an external promise; 0 with a TypeError. */

@@ -490,6 +490,20 @@ scheduler_throw_at_main(DoeffScheduler *s, PyObject *error)
     PyErr_WriteUnraisable((PyObject *)s->node);
 }
 
+DoeffStep
+scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error)
+{
+    DoeffScheduler *s = m->scheduler;
+    if (s == NULL || s->current == NULL || s->current == s->main) { /* nobody is current: its wait handler is at work */
+        Py_DECREF(what);
+        PyErr_SetRaisedException(error);
+        return DOEFF_RAISE;
+    }
+    scheduler_requeue(m, kind, what);
+    scheduler_throw_at_main(s, error);
+    return DOEFF_BLOCK;
+}
+
 static DoeffStep
 idle_value(DoeffContext *cx, DoeffFrame *Py_UNUSED(frame), PyObject *value, PyObject **Py_UNUSED(out))
 {
@@ -562,7 +576,7 @@ go_idle(DoeffMachine *m, PyObject **out)
     HandlerNode *outside = s->node->parent;
     RecordInfo *kind = st->rec.WaitForExternal;
     NodeEntry *entry = node_resolve(st, outside, kind->type);
-    if (entry != NULL && entry->node == NULL) { /* no wait handler: block in place, if somebody does that */
+    if (entry != NULL && entry->node == NULL && m->aio == NULL) { /* no wait handler: block in place, if somebody does that */
         entry = node_resolve(st, outside, st->rec.BlockForExternal->type);
         kind = entry != NULL && entry->node != NULL ? st->rec.BlockForExternal : kind;
     }

@@ -214,6 +214,9 @@ void scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error);
 /* The run stops in the middle, at an escape, and goes on: the running task's contextvars.Context is left and entered. */
 void scheduler_pause(DoeffMachine *m);
 void scheduler_go_on(DoeffMachine *m);
+/* The run has paused between two effects and was to go on with what (stolen), as kind says; error (stolen) comes first,
+ * in main. How to go on: DOEFF_RAISE with error set, or DOEFF_BLOCK. */
+DoeffStep scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error);
 /* The contextvars.Context of the running task (borrowed); NULL: the caller's own. */
 PyObject *scheduler_context(DoeffMachine *m);
 /* Frees everything at once, generators closed. */

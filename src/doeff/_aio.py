@@ -1,0 +1,145 @@
+"""The event loops of the bridge to asyncio: the one in the background, and what others do."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+
+from doeff._engine import (
+    CreateExternalPromise,
+    PythonAsyncSyntaxEscape,
+    Wait,
+    do,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any
+
+# --- tasks ---------------------------------------------------------------------------
+
+make_task = asyncio.Task
+MAKE_TASK_NAMES = ("loop", "eager_start") if sys.version_info >= (3, 12) else ("loop",)
+"""Names of the arguments behind the coroutine: the loop, and True for a start at once where that exists."""
+
+
+def task_factory_of(loop: asyncio.AbstractEventLoop) -> Callable[[], Any] | None:
+    """``loop.get_task_factory`` if its ``create_task`` does no more than call that.
+
+    A loop of somebody's own gets to see each task, through its ``create_task``.
+    """
+    create = getattr(type(loop), "create_task", None)
+    if create is asyncio.BaseEventLoop.create_task or type(loop).__module__ == "uvloop":
+        return loop.get_task_factory
+    return None
+
+
+# --- the loop in the background -------------------------------------------------------
+
+
+class _Background:
+    """An event loop on a thread of its own; ``inner`` serves what is awaited on that thread."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lock = threading.Lock()
+        self.thread: threading.Thread | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.inner: _Background | None = None
+
+    def running(self) -> asyncio.AbstractEventLoop:
+        thread = self.thread
+        if thread is not None and thread.ident == threading.get_ident():
+            with self.lock:
+                if self.inner is None:
+                    self.inner = _Background(self.name + "-inner")
+            return self.inner.running()
+        loop = self.loop
+        return self.start() if loop is None else loop
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        with self.lock:
+            if self.loop is None:
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=self.serve, args=(loop,), name=self.name, daemon=True
+                )
+                thread.start()
+                self.thread, self.loop = thread, loop
+            return self.loop
+
+    @staticmethod
+    def serve(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=1))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def stop(self) -> None:
+        if self.inner is not None:
+            self.inner.stop()
+        with self.lock:
+            loop, thread = self.loop, self.thread
+            self.loop = self.thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(5)
+
+
+_background = _Background("doeff-asyncio-thread")
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """The loop for ``sync_await_handler``, of a thread that all runs share."""
+    return _background.running()
+
+
+def _forget() -> None:
+    global _background
+    _background = _Background(_background.name)
+
+
+atexit.register(lambda: _background.stop())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+# --- the handlers in effects ----------------------------------------------------------
+
+
+async def _settle(awaitable: Any, promise: Any) -> None:
+    try:
+        promise.complete(await awaitable)
+    except BaseException as error:
+        promise.fail(error)
+
+
+@do
+def await_in_the_loop(awaitable: Any) -> Generator[Any, Any, Any]:
+    """Await in the loop that drives the run, where handlers want to see how."""
+    promise = yield CreateExternalPromise()
+    yield PythonAsyncSyntaxEscape(
+        action=lambda: asyncio.create_task(_settle(awaitable, promise))
+    )
+    return (yield Wait(promise.future))
+
+
+@do
+def await_in_a_thread(awaitable: Any) -> Generator[Any, Any, Any]:
+    """Await in the background, where handlers want to see how."""
+    promise = yield CreateExternalPromise()
+    asyncio.run_coroutine_threadsafe(
+        _settle(awaitable, promise), background_loop()
+    )
+    return (yield Wait(promise.future))
