@@ -193,7 +193,7 @@ go_on(AsyncRun *r, DoeffStep how, PyObject *what, PyObject **out)
     }
     for (;;) {
         PyObject *got = NULL;
-        m->turns = LOOP_TURNS;
+        m->effects_left = LOOP_TURNS;
         m->turn_began = compat_monotonic_ns();
         m->cx.attention = 1;
         switch (run_step(m, how, what, NULL, &got)) {

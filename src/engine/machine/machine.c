@@ -507,7 +507,7 @@ static int
 loop_is_due(DoeffMachine *m)
 {
     m->cx.attention = 1;
-    return m->loop_turn || --m->turns <= 0 || compat_monotonic_ns() - m->turn_began >= LOOP_NS;
+    return m->loop_turn || --m->effects_left <= 0 || compat_monotonic_ns() - m->turn_began >= LOOP_NS;
 }
 
 static RunEnd

@@ -137,7 +137,7 @@ struct DoeffMachine {
     int nodes_shared;               /* tasks share handler nodes: node->owner says nothing */
     struct AsyncRun *aio;           /* the event loop's driver of the run (aio/aio.h); borrowed; NULL: none */
     int loop_turn;                  /* the event loop is to get a turn before the run goes on */
-    int turns;                      /* effects until it gets one anyway */
+    int effects_left;               /* effects until it gets one anyway */
     long long turn_began;           /* when the run was last gone on with, ns */
     DoeffStep paused;               /* after RUN_PAUSED: how to go on */
     PyObject *loop_time;            /* the event loop's clock; strong; NULL: no event loop */
