@@ -40,6 +40,7 @@ from doeff.effects.race import (
     RaceResult,
     race,
 )
+from doeff.effects.scheduler_internal import SchedulerIntrospection
 from doeff.effects.semaphore import (
     AcquireSemaphore,
     AcquireSemaphoreEffect,
@@ -241,6 +242,7 @@ __all__ = [
     "ReleaseSemaphoreEffect",
     "ResultSafeEffect",
     "Safe",
+    "SchedulerIntrospection",
     "Scope",
     "ScopeEffect",
     "Semaphore",

@@ -965,6 +965,7 @@ scheduler_free(DoeffMachine *m)
     Py_XDECREF(s->clock);
     Py_XDECREF(s->interrupt);
     Py_XDECREF(s->thrown);
+    Py_XDECREF(s->internal);
     Py_XDECREF(s->main_outcome);
     Py_XDECREF(s->main_env);
     Py_XDECREF(s->main_store);
@@ -987,6 +988,7 @@ scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
     Py_VISIT(s->clock);
     Py_VISIT(s->interrupt);
     Py_VISIT(s->thrown);
+    Py_VISIT(s->internal);
     Py_VISIT(s->main_outcome);
     Py_VISIT(s->main_env);
     Py_VISIT(s->main_store);

@@ -196,6 +196,7 @@ typedef struct DoeffScheduler {
     PyObject *interrupt;      /* what was raised at nobody: the run function raises it; strong or NULL */
     int reported;             /* failures nobody asked for, spelled out or not */
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
+    PyObject *internal;       /* what old scheduler effects keep (internal.c); strong or NULL */
     PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
 } DoeffScheduler;
 
@@ -366,6 +367,7 @@ int completion_room_init(PyObject *module, EngineState *st, NativeHandler *handl
 int promise_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int semaphore_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int timer_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
+int internal_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int structure_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int schedule_room_init(PyObject *module, EngineState *st);
 

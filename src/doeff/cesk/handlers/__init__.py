@@ -19,16 +19,28 @@ from doeff.cesk.handlers.sync_await_handler import sync_await_handler
 from doeff.cesk.handlers.sync_external_wait_handler import sync_external_wait_handler
 from doeff.cesk.handlers.task_scheduler_handler import task_scheduler_handler
 
+# names of earlier versions
+async_effects_handler = python_async_syntax_escape_handler
+python_async_handler = python_async_syntax_escape_handler
+queue_handler = scheduler_state_handler
+scheduler_handler = task_scheduler_handler
+threaded_asyncio_handler = sync_await_handler
+
 __all__ = [
     "CircularAskError",
     "Handler",
     "HandlerContext",
+    "async_effects_handler",
     "async_external_wait_handler",
     "core_handler",
     "default_handlers",
+    "python_async_handler",
     "python_async_syntax_escape_handler",
+    "queue_handler",
+    "scheduler_handler",
     "scheduler_state_handler",
     "sync_await_handler",
     "sync_external_wait_handler",
     "task_scheduler_handler",
+    "threaded_asyncio_handler",
 ]
