@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def pytest_configure(config):
         raise pytest.UsageError(
             f"the tests want the installed package, not {installed}"
         )
+    home = str(installed.parents[1])
+    if "-packages" not in home:  # a bare copy: child processes must find the same one
+        os.environ["PYTHONPATH"] = home
     if config.getoption("--leaks"):
         if not hasattr(sys, "gettotalrefcount"):
             raise pytest.UsageError("--leaks needs a debug interpreter (make leaks)")

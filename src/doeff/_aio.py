@@ -139,7 +139,5 @@ def await_in_the_loop(awaitable: Any) -> Generator[Any, Any, Any]:
 def await_in_a_thread(awaitable: Any) -> Generator[Any, Any, Any]:
     """Await in the background, where handlers want to see how."""
     promise = yield CreateExternalPromise()
-    asyncio.run_coroutine_threadsafe(
-        _settle(awaitable, promise), background_loop()
-    )
+    asyncio.run_coroutine_threadsafe(_settle(awaitable, promise), background_loop())
     return (yield Wait(promise.future))

@@ -23,7 +23,9 @@ def _waiter(name: str, what: str, things: Any, generator: Any) -> str:
     return f"{name} waits for {what}{f'({shown})' if shown else ''}{at}"
 
 
-def deadlock(waiters: list[tuple[str, tuple[str, Any], Any, int]]) -> SchedulerDeadlockError:
+def deadlock(
+    waiters: list[tuple[str, tuple[str, Any], Any, int]],
+) -> SchedulerDeadlockError:
     """The error for a run in which each of ``waiters`` waits and nothing can wake any of them."""
     parked: list[str] = []
     semaphores: dict[int, list[int]] = {}
@@ -34,7 +36,10 @@ def deadlock(waiters: list[tuple[str, tuple[str, Any], Any, int]]) -> SchedulerD
     lines = parked[:_SHOWN_WAITERS]
     if len(parked) > _SHOWN_WAITERS:
         lines.append(f"and {len(parked) - _SHOWN_WAITERS} more")
-    message = "Deadlock: no task can go on and nothing from outside is awaited:\n  " + "\n  ".join(lines)
+    message = (
+        "Deadlock: no task can go on and nothing from outside is awaited:\n  "
+        + "\n  ".join(lines)
+    )
     return SchedulerDeadlockError(message, parked, semaphores)
 
 

@@ -275,9 +275,7 @@ def _cached(
     return do(cached)
 
 
-def _store(
-    name: str, key: Any, program: ProgramBase[Any], policy: CachePolicy
-) -> Any:
+def _store(name: str, key: Any, program: ProgramBase[Any], policy: CachePolicy) -> Any:
     result = yield _engine.Safe(program)
     if isinstance(result, _engine.Ok):
         yield _engine.CachePut(key, result, policy=policy)

@@ -23,7 +23,9 @@ def main():
 
 
 def choices_of(schedule):
-    return sync_run(main(), with_schedule(sync_handlers_preset, schedule)).schedule.choices
+    return sync_run(
+        main(), with_schedule(sync_handlers_preset, schedule)
+    ).schedule.choices
 
 
 def leak_seed():

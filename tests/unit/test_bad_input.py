@@ -43,8 +43,8 @@ from doeff import (
 )
 from doeff.program import ProgramBase
 
-
-PACKAGES = str(Path(doeff.__file__).parent.parent)  # child processes test the same doeff
+# Child processes test the same doeff.
+PACKAGES = str(Path(doeff.__file__).parent.parent)
 
 
 def run(program, *inner, **kw):

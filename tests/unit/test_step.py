@@ -208,9 +208,10 @@ def test_a_stale_state_is_an_error():
     first = CESKState.initial(under_preset(inner(1)))
     second = step(first)
     third = step(second)
-    with pytest.raises(RuntimeError, match="already resumed.*after step 1"):
+    with pytest.raises(RuntimeError, match=r"already resumed.*after step 1"):
         step(second)
-    assert isinstance(step(first), CESKState)  # nothing has begun in it: a run of its own
+    # nothing has begun in the first: a run of its own
+    assert isinstance(step(first), CESKState)
     while isinstance(third, CESKState):
         last, third = third, step(third)
     with pytest.raises(RuntimeError, match="the last one"):
@@ -377,7 +378,8 @@ def test_the_state_of_an_escape():
     escape = step(step(CESKState.initial(program(), {"e": 1}, {"s": 2})))
     assert isinstance(escape, PythonAsyncSyntaxEscape)
     state = asyncio.run(escape.action())
-    assert (state.C, state.E, state.S) == (Value(3), {"e": 1}, {"s": 2})
+    found = (state.C, state.E, state.S)
+    assert found == (Value(3), {"e": 1}, {"s": 2})
     assert len(state.K) == 1
     assert step(step(state)) == Done(3, {"s": 2})
     assert isinstance(

@@ -94,7 +94,9 @@ def outcome_after_cancel(task):
 
 def test_names_and_fields():
     p = returns(1)
-    effect = Spawn(p, preferred_backend="process", priority=3, daemon=True, colour="red")
+    effect = Spawn(
+        p, preferred_backend="process", priority=3, daemon=True, colour="red"
+    )
     assert effect.program is p
     assert effect.preferred_backend == "process"
     assert effect.priority == 3
@@ -131,7 +133,7 @@ def test_the_public_face_of_a_task():
             task.backend = "x"
         assert task._handle == task._handle
         assert hash(task._handle) == hash(task._handle)
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="old spelling"):
             joined = task.join()
         return (yield joined)
 
@@ -178,7 +180,14 @@ def test_sp_2_any_program_or_effect():
     def main():
         program = returns(7)
         tasks = []
-        for what in (program, program, Pure(1), Ask("a"), Pure(2).map(lambda x: x + 1), Gather()):
+        for what in (
+            program,
+            program,
+            Pure(1),
+            Ask("a"),
+            Pure(2).map(lambda x: x + 1),
+            Gather(),
+        ):
             tasks.append((yield Spawn(what)))
         return (yield Gather(*tasks))
 
@@ -866,7 +875,9 @@ def test_a_cancelled_gather_of_gathers_unwinds_from_inside_out():
         yield Delay(1)
         return (yield outcome_after_cancel(task))
 
-    assert isinstance(value(main(), store={"__current_time__": NOON})[1].error, TaskCancelledError)
+    assert isinstance(
+        value(main(), store={"__current_time__": NOON})[1].error, TaskCancelledError
+    )
     assert log == list(range(51))
 
 

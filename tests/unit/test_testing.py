@@ -120,7 +120,16 @@ def pytest_on(tmp_path, text, *options):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        PLUGIN,
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [*command, *options, "test_it.py"],
         cwd=tmp_path,

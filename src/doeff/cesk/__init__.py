@@ -193,10 +193,10 @@ __all__ = [
     "empty_store",
     "python_async_syntax_escape_handler",
     "scheduler_state_handler",
+    "step",
     "sync_await_handler",
     "sync_external_wait_handler",
     "sync_handlers_preset",
-    "step",
     "sync_run",
     "task_scheduler_handler",
 ]

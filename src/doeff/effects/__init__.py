@@ -6,78 +6,6 @@ well: the modules are loaded first, so the constructors are what the names mean.
 
 from __future__ import annotations
 
-from doeff.effects.external_promise import (
-    CreateExternalPromise,
-    CreateExternalPromiseEffect,
-    ExternalPromise,
-    ExternalPromiseCancelCallbackError,
-)
-from doeff.effects.future import (
-    Await,
-    AwaitEffect,
-    FutureAwaitEffect,
-    PythonAsyncioAwaitEffect,
-    await_,
-)
-from doeff.effects.gather import (
-    Gather,
-    GatherEffect,
-    gather,
-)
-from doeff.effects.promise import (
-    CompletePromise,
-    CompletePromiseEffect,
-    CreatePromise,
-    CreatePromiseEffect,
-    FailPromise,
-    FailPromiseEffect,
-    Future,
-    Promise,
-)
-from doeff.effects.race import (
-    Race,
-    RaceEffect,
-    RaceResult,
-    race,
-)
-from doeff.effects.scheduler_internal import SchedulerIntrospection
-from doeff.effects.semaphore import (
-    AcquireSemaphore,
-    AcquireSemaphoreEffect,
-    CreateSemaphore,
-    CreateSemaphoreEffect,
-    ReleaseSemaphore,
-    ReleaseSemaphoreEffect,
-    Semaphore,
-)
-from doeff.effects.spawn import (
-    Cancel,
-    Discard,
-    PRIORITY_HIGH,
-    PRIORITY_IDLE,
-    PRIORITY_NORMAL,
-    Spawn,
-    SpawnEffect,
-    Task,
-    TaskCancelEffect,
-    TaskCancelledError,
-    TaskDiscardEffect,
-    TaskIsDoneEffect,
-    spawn,
-)
-from doeff.effects.structure import (
-    Scope,
-    ScopeEffect,
-    Shield,
-    ShieldEffect,
-    Timeout,
-    TimeoutEffect,
-)
-from doeff.effects.wait import (
-    Wait,
-    WaitEffect,
-    wait,
-)
 from doeff.effects.atomic import (
     AtomicGet,
     AtomicGetEffect,
@@ -108,6 +36,24 @@ from doeff.effects.callstack import (
     ProgramCallStackEffect,
 )
 from doeff.effects.debug import GetDebugContext, GetDebugContextEffect
+from doeff.effects.external_promise import (
+    CreateExternalPromise,
+    CreateExternalPromiseEffect,
+    ExternalPromise,
+    ExternalPromiseCancelCallbackError,
+)
+from doeff.effects.future import (
+    Await,
+    AwaitEffect,
+    FutureAwaitEffect,
+    PythonAsyncioAwaitEffect,
+    await_,
+)
+from doeff.effects.gather import (
+    Gather,
+    GatherEffect,
+    gather,
+)
 from doeff.effects.graph import (
     Annotate,
     CaptureGraph,
@@ -125,9 +71,50 @@ from doeff.effects.graph import (
 )
 from doeff.effects.intercept import Intercept, InterceptEffect, intercept_program_effect
 from doeff.effects.io import IO, IOPerformEffect, io, perform, run
+from doeff.effects.promise import (
+    CompletePromise,
+    CompletePromiseEffect,
+    CreatePromise,
+    CreatePromiseEffect,
+    FailPromise,
+    FailPromiseEffect,
+    Future,
+    Promise,
+)
 from doeff.effects.pure import Pure, PureEffect
+from doeff.effects.race import (
+    Race,
+    RaceEffect,
+    RaceResult,
+    race,
+)
 from doeff.effects.reader import Ask, AskEffect, Local, LocalEffect, ask, local
 from doeff.effects.result import ResultSafeEffect, Safe, safe
+from doeff.effects.scheduler_internal import SchedulerIntrospection
+from doeff.effects.semaphore import (
+    AcquireSemaphore,
+    AcquireSemaphoreEffect,
+    CreateSemaphore,
+    CreateSemaphoreEffect,
+    ReleaseSemaphore,
+    ReleaseSemaphoreEffect,
+    Semaphore,
+)
+from doeff.effects.spawn import (
+    PRIORITY_HIGH,
+    PRIORITY_IDLE,
+    PRIORITY_NORMAL,
+    Cancel,
+    Discard,
+    Spawn,
+    SpawnEffect,
+    Task,
+    TaskCancelEffect,
+    TaskCancelledError,
+    TaskDiscardEffect,
+    TaskIsDoneEffect,
+    spawn,
+)
 from doeff.effects.state import (
     Get,
     Modify,
@@ -139,6 +126,14 @@ from doeff.effects.state import (
     modify,
     put,
 )
+from doeff.effects.structure import (
+    Scope,
+    ScopeEffect,
+    Shield,
+    ShieldEffect,
+    Timeout,
+    TimeoutEffect,
+)
 from doeff.effects.time import (
     Delay,
     DelayEffect,
@@ -149,6 +144,11 @@ from doeff.effects.time import (
     delay,
     get_time,
     wait_until,
+)
+from doeff.effects.wait import (
+    Wait,
+    WaitEffect,
+    wait,
 )
 from doeff.effects.writer import (
     Listen,
@@ -163,6 +163,10 @@ from doeff.effects.writer import (
 )
 
 __all__ = [
+    "IO",
+    "PRIORITY_HIGH",
+    "PRIORITY_IDLE",
+    "PRIORITY_NORMAL",
     "AcquireSemaphore",
     "AcquireSemaphoreEffect",
     "Annotate",
@@ -214,7 +218,6 @@ __all__ = [
     "GraphCaptureEffect",
     "GraphSnapshotEffect",
     "GraphStepEffect",
-    "IO",
     "IOPerformEffect",
     "Intercept",
     "InterceptEffect",
@@ -223,9 +226,6 @@ __all__ = [
     "LocalEffect",
     "Log",
     "Modify",
-    "PRIORITY_HIGH",
-    "PRIORITY_IDLE",
-    "PRIORITY_NORMAL",
     "ProgramCallFrame",
     "ProgramCallFrameEffect",
     "ProgramCallStack",

@@ -15,11 +15,11 @@ from doeff._engine import (
 from doeff._errors import TaskCancelledError
 
 __all__ = [
-    "Cancel",
-    "Discard",
     "PRIORITY_HIGH",
     "PRIORITY_IDLE",
     "PRIORITY_NORMAL",
+    "Cancel",
+    "Discard",
     "Spawn",
     "SpawnEffect",
     "Task",

@@ -55,7 +55,8 @@ def virtual_time(
     is on that clock from then on.
     """
     yield Put("__current_time__", start)
-    return (yield program)
+    value: _T = yield program
+    return value
 
 
 @do

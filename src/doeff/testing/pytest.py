@@ -92,7 +92,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many seeds a test that asks for `seed` is run with (default: %(default)s)",
     )
     group.addoption(
-        "--doeff-seed", type=int, default=None, metavar="SEED", help="run with this seed only"
+        "--doeff-seed",
+        type=int,
+        default=None,
+        metavar="SEED",
+        help="run with this seed only",
     )
 
 
@@ -105,7 +109,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" not in metafunc.fixturenames:
         return
-    defined = metafunc._arg2fixturedefs.get("seed", ()) if hasattr(metafunc, "_arg2fixturedefs") else ()
+    defined = (
+        metafunc._arg2fixturedefs.get("seed", ())
+        if hasattr(metafunc, "_arg2fixturedefs")
+        else ()
+    )
     if defined and defined[-1].func.__module__ != __name__:
         return  # a fixture of the same name, which is not ours
     config = metafunc.config
@@ -113,4 +121,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("seeds")
     count = mark.args[0] if mark is not None else config.getoption("--doeff-seeds")
     seeds = range(count) if only is None else [only]
-    metafunc.parametrize("seed", seeds, indirect=True, ids=lambda value: f"seed={value}")
+    metafunc.parametrize(
+        "seed", seeds, indirect=True, ids=lambda value: f"seed={value}"
+    )
