@@ -161,7 +161,7 @@ typedef struct EngineState {
     DoeffFreeList free_kontinuations;
     DoeffNesting nesting;
     getter generator_frame; /* gi_frame of generators, without the look-up of the name */
-    unsigned long long runs_ever; /* runs that had tasks: their serial number */
+    unsigned runs_ever; /* runs that had tasks: their serial number */
     int record_origins; /* stamp created_at */
 } EngineState;
 

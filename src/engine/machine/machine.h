@@ -106,7 +106,7 @@ int native_handler_serve(NativeHandler *handler, PyTypeObject *type, DoeffEffect
 
 /* ---- fibers ---- */
 
-#define FIBER_INLINE_FRAMES 4 /* a small task's frames fit; 24 bytes each */
+#define FIBER_INLINE_FRAMES 2 /* 24 bytes each: a task that waits has one as a rule, and is not to pay for more */
 
 struct DoeffFiber {
     DoeffFiber *parent;
@@ -117,7 +117,7 @@ struct DoeffFiber {
     DoeffFrame *frames;             /* inline_frames or a heap block */
     Py_ssize_t len, cap;
     DoeffHandlerContext *attached;  /* contexts whose attached chain ends with this fiber; borrowed, linked */
-    int in_handler;                 /* opened by a handler's body */
+    unsigned char in_handler;       /* opened by a handler's body */
     short unwinding;                /* being abandoned: handlers of its continuation are out of force */
     short hinted;                   /* some node's owner was this fiber: to be looked for at the end */
     DoeffFrame inline_frames[FIBER_INLINE_FRAMES];

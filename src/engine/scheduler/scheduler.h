@@ -39,7 +39,7 @@ struct DoeffWaitable { /* the head of a Task and of a Future */
     PyObject *outcome;   /* value or exception once settled; strong */
     PyObject *traceback; /* of the exception as it failed: each delivery restarts from it; strong or NULL */
     Waiter *first, *last;
-    unsigned long long run; /* the serial number of its run */
+    unsigned run;           /* the serial number of its run */
     unsigned char state;    /* WaitableState */
     unsigned char claimed;  /* somebody asked for the outcome */
     unsigned char external; /* settled from outside: a wait for it may last */
@@ -113,8 +113,10 @@ struct DoeffTask {
     PyObject *scope_base;     /* the scopes of the caller that a group member tells to as well; strong or NULL */
     PyObject *context;        /* contextvars.Context; strong; NULL: the caller's own (main) */
     PyObject *answer;         /* what it goes on with; strong */
-    DoeffGroup *group;        /* NULL: the store is its own */
-    struct DoeffScheduler *reporter; /* over, failed, and nobody asked: whose list of failures it is in */
+    union {
+        DoeffGroup *group;    /* live; NULL: the store is its own */
+        struct DoeffScheduler *reporter; /* over, failed, and nobody asked: whose list of failures it is in */
+    };
     PyObject *cancel;         /* the error of the latest cancellation that was delivered; strong or NULL */
     struct DoeffNursery *scope; /* the Scope that it was spawned in, or a task above it; strong or NULL */
     union {
@@ -133,9 +135,10 @@ struct DoeffTask {
     unsigned char idle;       /* waits with PRIORITY_IDLE: does not hold the controlled clock */
     unsigned char swept;      /* cancelled because the run ends */
     unsigned char store_shared;
+    unsigned char listed;     /* in its reporter's list */
     unsigned char hidden;     /* its generators are not known to the collector */
+    int spawned_at;           /* offset of the instruction in spawned_in */
     PyCodeObject *spawned_in; /* where Spawn was performed; strong or NULL */
-    int spawned_at;           /* offset of the instruction there */
 };
 
 #define PRIORITY_MOST 1000000000 /* beyond it all are equal */
@@ -159,7 +162,7 @@ typedef struct Timer {
 typedef enum { RUN_GOES_ON = 0, RUN_DRAINS /* EN-1 */, RUN_CLOSES /* EN-2 */, RUN_ENDS } RunPhase;
 
 typedef struct DoeffScheduler {
-    unsigned long long run;
+    unsigned run;
     DoeffMachine *machine;    /* borrowed: it owns us */
     HandlerNode *node;        /* the scheduler handler's; strong */
     DoeffTask *main;          /* strong */

@@ -6,7 +6,7 @@
 
 typedef struct Semaphore {
     PyObject_HEAD
-    unsigned long long run;
+    unsigned run;
     Py_ssize_t permits, initial;
     DoeffTask *first, *last; /* who waits, linked by queued; borrowed: a live task is owned by its run */
 } Semaphore;

@@ -248,6 +248,7 @@ task_end(DoeffScheduler *s, DoeffTask *t, WaitableState state, PyObject *outcome
         }
         else { /* somebody may still ask */
             t->reporter = s;
+            t->listed = 1;
             t->newer = s->failures;
             if (s->failures != NULL) {
                 s->failures->older = t;
@@ -266,6 +267,7 @@ leave_failures(DoeffTask *t)
 {
     DoeffScheduler *s = t->reporter;
     t->reporter = NULL;
+    t->listed = 0;
     *(t->older == NULL ? &s->failures : &t->older->newer) = t->newer;
     if (t->newer != NULL) {
         t->newer->older = t->older;
@@ -277,7 +279,7 @@ void
 task_claim(DoeffTask *t)
 {
     t->w.claimed = 1;
-    if (t->reporter != NULL) {
+    if (t->listed) {
         leave_failures(t);
     }
 }
@@ -510,7 +512,7 @@ task_dealloc(PyObject *op)
     if (PyObject_GC_IsTracked(op)) {
         PyObject_GC_UnTrack(op);
     }
-    if (t->reporter != NULL) {
+    if (t->listed) {
         DoeffScheduler *s = t->reporter;
         leave_failures(t);
         Py_SET_REFCNT(op, 1); /* the report looks at it */
@@ -597,7 +599,7 @@ static PyObject *
 task_state_snapshot(PyObject *op, void *Py_UNUSED(closure))
 {
     DoeffTask *t = (DoeffTask *)op;
-    PyObject *store = t->group != NULL ? t->group->store : t->store;
+    PyObject *store = t->group != NULL && !t->listed ? t->group->store : t->store;
     return store == NULL ? PyDict_New() : PyDict_Copy(store);
 }
 
