@@ -1,10 +1,12 @@
 """Survey the source tree of the running Python's own standard library.
 
-The program knows neither disks nor terminals. It asks for its configuration, counts in
-state, tells what it finds, and survives files that cannot be read, decoded or compiled
-(the tree holds some on purpose). Three effects of its own are given a meaning at the
-bottom: files come from the disk, progress goes to the terminal. The tests give them
-another one.
+The program knows neither disks nor terminals. It asks for its configuration, starts a task
+for each file, so many at once, and survives files that cannot be read, decoded or compiled
+(the tree holds some on purpose) or that take too long. Each task counts in a state of its
+own. Three effects of the program's own are given a meaning at the bottom: files come from
+the disk, progress goes to the terminal. The tests give them another one.
+
+Ctrl-C ends the tasks and shows what has been counted so far.
 
     doeff run stdlib_survey:program
 """
@@ -29,21 +31,29 @@ from types import CodeType
 from typing import Any, TextIO
 
 from doeff import (
+    PRIORITY_IDLE,
+    AcquireSemaphore,
     Ask,
+    CreateSemaphore,
     EffectBase,
     EffectGenerator,
     Err,
     Get,
     HandlerContext,
     Intercept,
-    Listen,
     Modify,
     Ok,
     Program,
     Put,
+    ReleaseSemaphore,
+    Result,
     RuntimeResult,
     Safe,
-    Tell,
+    Scope,
+    Semaphore,
+    Spawn,
+    Timeout,
+    Wait,
     do,
     sync_handlers_preset,
     sync_run,
@@ -111,6 +121,15 @@ class Survey:
     counts: dict[str, int]
     long_functions: list[LongFunction]
     bad_files: list[BadFile]
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What a task found in its file, and what it had counted until then."""
+
+    counts: dict[str, int]
+    functions: Result[list[Function]]
 
 
 class UndecodableError(ValueError):
@@ -128,19 +147,23 @@ COUNTED = ("files", "bytes", "lines", "functions", "skipped")
 
 @do
 def survey() -> EffectGenerator[Survey]:
-    """Survey all files below ``Ask("root")``."""
+    """Survey all files below ``Ask("root")``; an interrupt ends it early."""
     root = yield Ask("root")
     for name in COUNTED:
         yield Put(name, 0)
-    paths = yield ListFiles(root)
-    found = yield Listen(survey_files(root, paths))
+    yield Put("long_functions", [])
+    yield Put("bad_files", [])
+    interrupted = False
+    try:
+        yield Scope(survey_files(root, (yield ListFiles(root))))
+    except KeyboardInterrupt:  # the tasks have been unwound by now
+        interrupted = True
     counts = {}
     for name in COUNTED:
         counts[name] = yield Get(name)
-    long_functions = [item for item in found.log if isinstance(item, LongFunction)]
+    long_functions = yield Get("long_functions")
     long_functions.sort(key=lambda item: (-item.function.length, item.path))
-    bad_files = [item for item in found.log if isinstance(item, BadFile)]
-    return Survey(root, counts, long_functions, bad_files)
+    return Survey(root, counts, long_functions, (yield Get("bad_files")), interrupted)
 
 
 program = survey
@@ -148,17 +171,46 @@ program = survey
 
 @do
 def survey_files(root: str, paths: list[str]) -> EffectGenerator[None]:
-    for done, path in enumerate(paths):
+    """Starts a task for each file, and adds up what they give in the order of the files."""
+    limit = yield CreateSemaphore((yield Ask("at_once")))
+    tasks = []
+    for path in paths:
+        task = survey_file(limit, os.path.join(root, path))
+        tasks.append((yield Spawn(task, priority=PRIORITY_IDLE)))  # adding up goes first
+    for done, (path, task) in enumerate(zip(paths, tasks, strict=True)):
         yield Progress(done, len(paths))
-        outcome = yield Safe(functions_in(os.path.join(root, path)))
-        match outcome:
-            case Ok(functions):
-                yield Modify("functions", partial(add, len(functions)))
-                yield tell_long_functions(path, functions)
-            case Err(error):
-                yield Modify("skipped", partial(add, 1))
-                yield Tell(bad_file(path, error))
+        yield add_up(path, (yield Wait(task)))
     yield Progress(len(paths), len(paths))
+
+
+@do
+def survey_file(limit: Semaphore, path: str) -> EffectGenerator[Surveyed]:
+    """A task: its state is a copy, so it counts for itself."""
+    yield AcquireSemaphore(limit)
+    try:
+        functions = yield Safe(Timeout((yield Ask("seconds")), functions_in(path)))
+    finally:
+        yield ReleaseSemaphore(limit)
+    counts = {}
+    for name in COUNTED:
+        counts[name] = yield Get(name)
+    return Surveyed(counts, functions)
+
+
+@do
+def add_up(path: str, found: Surveyed) -> EffectGenerator[None]:
+    for name, count in found.counts.items():
+        yield Modify(name, partial(add, count))
+    match found.functions:
+        case Ok(functions):
+            yield Modify("functions", partial(add, len(functions)))
+            longest = yield Ask("max_function_lines")
+            long = [item for item in functions if item.length > longest]
+            found_long = [LongFunction(path, function) for function in long]
+            yield Modify("long_functions", lambda seen: [*seen, *found_long])
+        case Err(error):
+            yield Modify("skipped", partial(add, 1))
+            yield Modify("bad_files", lambda seen: [*seen, bad_file(path, error)])
 
 
 @do
@@ -172,14 +224,6 @@ def functions_in(path: str) -> EffectGenerator[list[Function]]:
     text = decode(data)
     yield Modify("lines", partial(add, text.count("\n")))
     return list(functions_of(compile_quietly(text, path)))
-
-
-@do
-def tell_long_functions(path: str, functions: list[Function]) -> EffectGenerator[None]:
-    limit = yield Ask("max_function_lines")
-    for function in functions:
-        if function.length > limit:
-            yield Tell(LongFunction(path, function))
 
 
 def decode(data: bytes) -> str:
@@ -212,6 +256,7 @@ def functions_of(code: CodeType) -> Iterator[Function]:
 
 def bad_file(path: str, error: Exception) -> BadFile:
     kinds = {
+        TimeoutError: "timed out",  # an OSError as well
         OSError: "unreadable",
         UndecodableError: "undecodable",
         TooLargeError: "too large",
@@ -242,19 +287,26 @@ def read_from_disk(effect: ReadSource, ctx: HandlerContext) -> bytes:
         return file.read()
 
 
-def in_memory(files: Mapping[str, bytes | Exception]) -> list[Callable[..., Any]]:
-    """Handlers that serve files from a mapping of relative path to content or error."""
+def in_memory(
+    files: Mapping[str, bytes | BaseException | Program[bytes]],
+) -> list[Callable[..., Any]]:
+    """Handlers that serve files from a mapping of relative path to content, error, or a
+    program that gives the content (and may take its time)."""
 
     @do
     def list_in_memory(effect: ListFiles, ctx: HandlerContext) -> list[str]:
         return sorted(files)
 
     @do
-    def read_from_memory(effect: ReadSource, ctx: HandlerContext) -> bytes:
+    def read_from_memory(
+        effect: ReadSource, ctx: HandlerContext
+    ) -> EffectGenerator[bytes]:
         for path, content in files.items():
             if effect.path.endswith(path):
-                if isinstance(content, Exception):
+                if isinstance(content, BaseException):
                     raise content
+                if isinstance(content, Program):
+                    return (yield content)
                 return content
         raise FileNotFoundError(effect.path)
 
@@ -311,6 +363,8 @@ def _progress_display(
 def default_config() -> dict[str, Any]:
     return {
         "root": sysconfig.get_paths()["stdlib"],
+        "at_once": 16,
+        "seconds": 10,
         "max_bytes": 100_000,
         "max_function_lines": 200,
     }
@@ -447,6 +501,8 @@ class Report:
 
 def survey_lines(survey: Survey, shown: int = 10) -> Iterator[str]:
     yield f"Standard library of Python {platform.python_version()} in {survey.root}"
+    if survey.interrupted:
+        yield "Interrupted: this is what had been counted by then"
     yield ""
     for name in COUNTED:
         yield f"  {name:<20} {survey.counts[name]:>12,}"

@@ -8,7 +8,8 @@ import os
 import pytest
 
 import stdlib_survey as demo
-from doeff import do, sync_handlers_preset, sync_run
+from doeff import Delay, do, sync_handlers_preset, sync_run
+from doeff.testing import virtual_time, with_schedule
 
 LONG = "def long():\n" + "    x = 1\n" * 30
 FILES = {
@@ -21,10 +22,17 @@ FILES = {
     "c/big.py": b"#" * 3000,
     "c/gone.py": PermissionError("not yours"),
 }
-CONFIG = {"root": "root", "max_bytes": 2000, "max_function_lines": 20}
+CONFIG = {
+    "root": "root",
+    "at_once": 3,
+    "seconds": 10,
+    "max_bytes": 2000,
+    "max_function_lines": 20,
+}
 
 
-def survey_of(files, progress=()):
+def survey_of(files):
+    """On the controlled clock: no test sleeps."""
     seen = []
 
     @do
@@ -32,7 +40,7 @@ def survey_of(files, progress=()):
         seen.append((effect.done, effect.total))
 
     handlers = [*sync_handlers_preset, *demo.in_memory(files), note_progress]
-    return sync_run(demo.program(), handlers, CONFIG), seen
+    return sync_run(virtual_time(demo.program()), handlers, CONFIG), seen
 
 
 def test_counts_findings_and_survived_errors():
@@ -70,6 +78,68 @@ def test_longest_function_comes_first():
         31,
         26,
     ]
+
+
+def slowly(seconds, log, path):
+    @do
+    def read():
+        log.append(f"+{path}")
+        try:
+            yield Delay(seconds)
+        finally:
+            log.append(f"-{path}")
+        return b"x = 1\n"
+
+    return read()
+
+
+def test_so_many_files_at_once():
+    log = []
+    files = {f"{n}.py": slowly(1, log, n) for n in range(7)}
+    result, _ = survey_of(files)
+    assert result.value.counts["files"] == 7
+    open_files = [0]
+    for entry in log:
+        open_files.append(open_files[-1] + (1 if entry[0] == "+" else -1))
+    assert max(open_files) == CONFIG["at_once"]
+
+
+def test_a_file_that_takes_too_long():
+    log = []
+    files = {"a.py": b"x = 1\n", "b.py": slowly(1000, log, "b"), "c.py": b"y = 1\n"}
+    found = survey_of(files)[0].value
+    assert [(bad.path, bad.kind) for bad in found.bad_files] == [("b.py", "timed out")]
+    assert found.counts["files"] == 2
+    assert log == ["+b", "-b"]
+
+
+def test_an_interrupt_gives_what_has_been_counted():
+    log = []
+    files = {
+        "a.py": b"x = 1\n",
+        "b.py": slowly(1000, log, "b"),
+        "c.py": KeyboardInterrupt(),
+        "d.py": b"y = 1\n",
+    }
+    result, progress = survey_of(files)
+    found = result.value
+    assert found.interrupted
+    assert found.counts["files"] <= 1
+    assert log == ["+b", "-b"]
+    assert progress[-1][0] < len(files)
+    report = demo.Report(found, {}, 1.0, demo.Costs(1, 1, 1, 1))
+    assert "Interrupted" in str(report)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_order_of_the_tasks_does_not_show(seed):
+    @do
+    def ignore_progress(effect: demo.Progress, ctx):
+        return None
+
+    handlers = [*sync_handlers_preset, *demo.in_memory(FILES), ignore_progress]
+    mixed = sync_run(demo.program(), with_schedule(handlers, seed), CONFIG)
+    assert mixed.value == survey_of(FILES)[0].value
 
 
 def test_empty_tree():
