@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from ._cache_policy import CacheLifecycle, CachePolicy, CacheStorage
     from ._include import get_include
     from ._trace_error import TraceError, trace_err
+    from ._waitable import Waitable
     from ._wgraph import WGraph, WNode, WStep
     from .analysis import EffectCallTree
     from .cache import (
@@ -280,6 +281,7 @@ __all__ = [
     "WStep",
     "Wait",
     "WaitUntil",
+    "Waitable",
     "WithHandler",
     "annotate",
     "ask",
@@ -352,6 +354,7 @@ _HOMES = {
     "EffectGenerator": "_aliases",
     "ProgramRunResult": "run",
     "REPR_LIMIT_KEY": "_aliases",
+    "Waitable": "_waitable",
     "TraceError": "_trace_error",
     "WGraph": "_wgraph",
     "WNode": "_wgraph",
