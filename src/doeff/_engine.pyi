@@ -37,6 +37,12 @@ _U = TypeVar("_U")
 _S = TypeVar("_S")
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+_T1 = TypeVar("_T1")
+_T2 = TypeVar("_T2")
+_T3 = TypeVar("_T3")
+_T4 = TypeVar("_T4")
+_T5 = TypeVar("_T5")
+_T6 = TypeVar("_T6")
 _T_co = TypeVar("_T_co", covariant=True)
 
 # Builders of ProgramBase have the names of these.
@@ -1420,9 +1426,11 @@ class ExternalPromise(Generic[_T]):
     def fail(self, error: BaseException, /) -> bool: ...
     def on_cancel(self, callback: Callable[[], object], /) -> object: ...
 
+@final
 class Semaphore: ...
 
 _Awaited: TypeAlias = Task[_T] | Future[_T] | ExternalPromise[_T]
+_Gathered: TypeAlias = ProgramBase[_T] | Task[_T] | Future[_T] | ExternalPromise[_T]
 
 class SpawnEffect(EffectBase[Task[_T_co]]):
     __match_args__ = ("program", "preferred_backend", "options", "priority", "daemon")
@@ -1484,24 +1492,26 @@ class WaitEffect(EffectBase[_T_co]):
     ) -> Self: ...
     def __hash__(self) -> int: ...
 
-class GatherEffect(EffectBase[list[Any]]):
+class GatherEffect(EffectBase[_T_co]):
     __match_args__ = ("items",)
     @property
     def items(self) -> tuple[Any, ...]: ...
     @property
     def futures(self) -> tuple[Any, ...]: ...
-    def __new__(cls, items: tuple[Any, ...], *, created_at: Any = None) -> Self: ...
+    def __new__(
+        cls, items: tuple[Any, ...], *, created_at: Any = None
+    ) -> GatherEffect[list[Any]]: ...
     def __hash__(self) -> int: ...
 
-class RaceEffect(EffectBase[RaceResult[Any]]):
+class RaceEffect(EffectBase[RaceResult[_T_co]], Generic[_T_co]):
     __match_args__ = ("futures", "priority")
     @property
-    def futures(self) -> tuple[Any, ...]: ...
+    def futures(self) -> tuple[_Awaited[_T_co], ...]: ...
     @property
     def priority(self) -> int | None: ...
     def __new__(
         cls,
-        futures: tuple[Any, ...],
+        futures: tuple[_Awaited[_T_co], ...],
         priority: int | None = ...,
         *,
         created_at: Any = None,
@@ -1512,12 +1522,17 @@ class RaceEffect(EffectBase[RaceResult[Any]]):
 class RaceResult(Generic[_T_co]):
     __match_args__ = ("first", "value", "rest")
     @property
-    def first(self) -> Task[_T_co] | Future[_T_co] | ExternalPromise[_T_co]: ...
+    def first(self) -> _Awaited[_T_co]: ...
     @property
     def value(self) -> _T_co: ...
     @property
-    def rest(self) -> tuple[Any, ...]: ...
-    def __new__(cls, first: Any, value: _T_co, rest: tuple[Any, ...]) -> Self: ...
+    def rest(self) -> tuple[_Awaited[_T_co], ...]: ...
+    def __new__(
+        cls,
+        first: _Awaited[_T_co],
+        value: _T_co,
+        rest: tuple[_Awaited[_T_co], ...],
+    ) -> Self: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __hash__(self) -> int: ...
 
@@ -1628,29 +1643,31 @@ class Schedule:
 
 def _scheduler_with(schedule: Schedule, /) -> Any: ...
 
-class ScopeEffect(EffectBase[_T]):
+class ScopeEffect(EffectBase[_T_co]):
     __match_args__ = ("body",)
     @property
-    def body(self) -> ProgramBase[_T]: ...
-    def __new__(cls, body: ProgramBase[_T], *, created_at: Any = None) -> Self: ...
+    def body(self) -> ProgramBase[_T_co]: ...
+    def __new__(cls, body: ProgramBase[_T_co], *, created_at: Any = None) -> Self: ...
     def __hash__(self) -> int: ...
 
-class TimeoutEffect(EffectBase[_T]):
+class TimeoutEffect(EffectBase[_T_co]):
     __match_args__ = ("seconds", "program")
     @property
     def seconds(self) -> float: ...
     @property
-    def program(self) -> ProgramBase[_T]: ...
+    def program(self) -> ProgramBase[_T_co]: ...
     def __new__(
-        cls, seconds: float, program: ProgramBase[_T], *, created_at: Any = None
+        cls, seconds: float, program: ProgramBase[_T_co], *, created_at: Any = None
     ) -> Self: ...
     def __hash__(self) -> int: ...
 
-class ShieldEffect(EffectBase[_T]):
+class ShieldEffect(EffectBase[_T_co]):
     __match_args__ = ("program",)
     @property
-    def program(self) -> ProgramBase[_T]: ...
-    def __new__(cls, program: ProgramBase[_T], *, created_at: Any = None) -> Self: ...
+    def program(self) -> ProgramBase[_T_co]: ...
+    def __new__(
+        cls, program: ProgramBase[_T_co], *, created_at: Any = None
+    ) -> Self: ...
     def __hash__(self) -> int: ...
 
 class SchedulerIntrospection(EffectBase[dict[str, int]]):
@@ -1829,8 +1846,61 @@ def Spawn(
 def Cancel(task: Task[Any]) -> TaskCancelEffect: ...
 def Discard(task: Task[Any]) -> TaskDiscardEffect: ...
 def Wait(waitable: _Awaited[_T], priority: int | None = None) -> WaitEffect[_T]: ...
-def Gather(*items: Any) -> GatherEffect: ...
-def Race(*waitables: Any, priority: int | None = None) -> RaceEffect: ...
+
+# The answer is a list. As in the stub of asyncio.gather it is typed as a tuple where the items may differ and
+# are likely to be unpacked; a list cannot say that.
+@overload
+def Gather(
+    first: _Gathered[_T1], second: _Gathered[_T2], /
+) -> GatherEffect[tuple[_T1, _T2]]: ...
+@overload
+def Gather(
+    first: _Gathered[_T1], second: _Gathered[_T2], third: _Gathered[_T3], /
+) -> GatherEffect[tuple[_T1, _T2, _T3]]: ...
+@overload
+def Gather(
+    first: _Gathered[_T1],
+    second: _Gathered[_T2],
+    third: _Gathered[_T3],
+    fourth: _Gathered[_T4],
+    /,
+) -> GatherEffect[tuple[_T1, _T2, _T3, _T4]]: ...
+@overload
+def Gather(
+    first: _Gathered[_T1],
+    second: _Gathered[_T2],
+    third: _Gathered[_T3],
+    fourth: _Gathered[_T4],
+    fifth: _Gathered[_T5],
+    /,
+) -> GatherEffect[tuple[_T1, _T2, _T3, _T4, _T5]]: ...
+@overload
+def Gather(
+    first: _Gathered[_T1],
+    second: _Gathered[_T2],
+    third: _Gathered[_T3],
+    fourth: _Gathered[_T4],
+    fifth: _Gathered[_T5],
+    sixth: _Gathered[_T6],
+    /,
+) -> GatherEffect[tuple[_T1, _T2, _T3, _T4, _T5, _T6]]: ...
+@overload
+def Gather(*items: _Gathered[_T]) -> GatherEffect[_List[_T]]: ...
+@overload
+def Race(
+    first: _Awaited[_T1], second: _Awaited[_T2], /, *, priority: int | None = None
+) -> RaceEffect[_T1 | _T2]: ...
+@overload
+def Race(
+    first: _Awaited[_T1],
+    second: _Awaited[_T2],
+    third: _Awaited[_T3],
+    /,
+    *,
+    priority: int | None = None,
+) -> RaceEffect[_T1 | _T2 | _T3]: ...
+@overload
+def Race(*waitables: _Awaited[_T], priority: int | None = None) -> RaceEffect[_T]: ...
 def CreatePromise() -> CreatePromiseEffect: ...
 def CompletePromise(
     promise: Promise[_T], value: _T, *, yield_to_woken: bool = True

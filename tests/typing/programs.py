@@ -9,11 +9,23 @@ from typing import Any, assert_type
 
 from doeff import (
     NOTHING,
+    PRIORITY_IDLE,
+    AcquireSemaphore,
     Ask,
+    Await,
+    Cancel,
+    CompletePromise,
+    CreateExternalPromise,
+    CreatePromise,
+    CreateSemaphore,
+    Delay,
     EffectBase,
     EffectGenerator,
     Err,
+    ExternalPromise,
+    FailPromise,
     FrozenDict,
+    Gather,
     GetTime,
     HandlerContext,
     Listen,
@@ -23,13 +35,26 @@ from doeff import (
     Modify,
     Ok,
     Program,
+    Promise,
     Pure,
     Put,
+    Race,
+    RaceResult,
+    ReleaseSemaphore,
     Result,
     RuntimeResult,
     Safe,
+    Scope,
+    Shield,
     Some,
+    Spawn,
+    Task,
+    Timeout,
+    Wait,
+    WaitUntil,
     WithHandler,
+    async_handlers_preset,
+    async_run,
     do,
     sync_handlers_preset,
     sync_run,
@@ -114,6 +139,78 @@ def effects() -> None:
     Put(1, 2)  # type: ignore[arg-type]
     Safe(3)  # type: ignore[arg-type]
     _ = (local, safe, listen, modified, handled, wrong)
+
+
+@do
+async def tasks() -> str:
+    task = await Spawn(add(1))
+    assert_type(task, Task[int])
+    assert_type(await Wait(task), int)
+    assert_type(await task.is_done(), bool)
+    assert_type(await task.cancel(), bool)
+    assert_type(await Cancel(task), bool)
+    other = await Spawn(generator(True), daemon=True, priority=PRIORITY_IDLE)
+
+    assert_type(await Gather(task, other), tuple[int, str])
+    number, text, numbers = await Gather(add(1), other, awaited(2))
+    assert_type((number, text, numbers), tuple[int, str, list[int]])
+    assert_type(await Gather(*[add(n) for n in numbers]), list[int])
+    assert_type(await Gather(add(1)), list[int])
+    Gather(3)  # type: ignore[call-overload]
+
+    first = await Race(task, other)
+    assert_type(first, RaceResult[int | str])
+    assert_type(first.value, int | str)
+    match first:
+        case RaceResult(winner, value, rest):
+            assert_type(value, int | str)
+            for loser in rest:
+                await Cancel(loser) if isinstance(loser, Task) else None
+            _ = winner
+    assert_type((await Race(*[task, task])).value, int)
+    Race(add(1))  # type: ignore[call-overload]
+    Wait(add(1))  # type: ignore[arg-type]
+    Spawn(3)  # type: ignore[arg-type]
+    return text
+
+
+@do
+async def promises() -> int:
+    promise: Promise[int] = await CreatePromise()
+    await CompletePromise(promise, 1)
+    await FailPromise(promise, ValueError())
+    assert_type(await Wait(promise.future), int)
+    Wait(promise)  # type: ignore[arg-type]
+    outside: ExternalPromise[str] = await CreateExternalPromise()
+    assert_type(outside.complete("x"), bool)
+    outside.complete(1)  # type: ignore[arg-type]
+    assert_type(await Gather(promise.future, outside.future), tuple[int, str])
+    semaphore = await CreateSemaphore(2)
+    await AcquireSemaphore(semaphore)
+    await ReleaseSemaphore(semaphore)
+    return 1
+
+
+async def fetched(url: str) -> bytes:
+    return url.encode()
+
+
+@do
+async def time_and_structure() -> None:
+    assert_type(await Delay(1), None)
+    assert_type(await WaitUntil(await GetTime()), None)
+    assert_type(await Await(fetched("x")), bytes)
+    assert_type(await Scope(add(1)), int)
+    assert_type(await Timeout(2, add(1)), int)
+    assert_type(await Shield(Timeout(2.5, generator(True))), str)
+    Timeout(add(1), 2)  # type: ignore[arg-type]
+    Await(add)  # type: ignore[arg-type]
+
+
+async def async_runs() -> None:
+    running = async_run(add(1), async_handlers_preset, unfinished="wait")
+    assert_type(await running, RuntimeResult[int])
+    await async_run(add(1), [], unfinished="leave")  # type: ignore[arg-type]
 
 
 def runs() -> None:
