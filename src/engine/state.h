@@ -109,6 +109,9 @@
     X(PyObject, str_handle)                                          \
     X(PyObject, str_time)                                            \
     X(PyObject, str_create_task)                                     \
+    X(PyObject, str_create_future)                                   \
+    X(PyObject, str_set_result)                                      \
+    X(PyObject, str_cr_suspended)                                    \
     X(PyObject, str_future_blocking)                                 \
     X(PyObject, str_gi_frame)                                        \
     X(PyObject, str_generator)

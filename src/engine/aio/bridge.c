@@ -134,23 +134,13 @@ settle(Bridge *b, int failed, PyObject *outcome)
     }
 }
 
-/* A coroutine that has not been begun, and will not be. */
+/* Somebody else has begun to await this coroutine. */
 static int
-is_new_coroutine(PyObject *op)
+is_suspended(EngineState *st, PyObject *coroutine)
 {
-    if (!PyCoro_CheckExact(op)) {
-        return 0;
-    }
-    static const char *const begun[] = {"cr_suspended", "cr_running"};
-    for (int i = 0; i < 2; i++) {
-        PyObject *flag = PyObject_GetAttrString(op, begun[i]);
-        int is = flag == NULL ? -1 : PyObject_IsTrue(flag);
-        Py_XDECREF(flag);
-        if (is != 0) {
-            return is < 0 ? -1 : 0;
-        }
-    }
-    return 1;
+    PyObject *flag = PyObject_GetAttr(coroutine, st->str_cr_suspended);
+    Py_XDECREF(flag);
+    return flag == NULL ? -1 : flag == Py_True;
 }
 
 /* Closes what is driven, or what never was. */
@@ -159,8 +149,9 @@ close_inner(Bridge *b)
 {
     PyObject *pending = PyErr_GetRaisedException();
     PyObject *inner = Py_XNewRef(b->inner);
-    if (inner == NULL && b->awaitable != NULL && is_new_coroutine(b->awaitable) > 0) {
-        inner = Py_NewRef(b->awaitable);
+    if (inner == NULL && b->awaitable != NULL && PyCoro_CheckExact(b->awaitable)
+        && is_suspended(engine_state_of(Py_TYPE(b)), b->awaitable) == 0) {
+        inner = Py_NewRef(b->awaitable); /* one that runs just now refuses to be closed */
     }
     PyErr_Clear();
     if (inner != NULL && !b->sending) {
@@ -216,15 +207,15 @@ bridge_kill(Bridge *b)
 
 /* Gives what is to be sent to for an awaitable (stolen); NULL with an error. */
 static PyObject *
-iterator_of(PyObject *awaitable)
+iterator_of(EngineState *st, PyObject *awaitable)
 {
     if (PyCoro_CheckExact(awaitable)) {
-        int is_new = is_new_coroutine(awaitable);
-        if (is_new > 0) {
-            return awaitable; /* one that has ended says so itself */
+        int suspended = is_suspended(st, awaitable);
+        if (suspended == 0) {
+            return awaitable; /* one that has ended, or runs, says so itself */
         }
         Py_DECREF(awaitable);
-        if (is_new == 0) {
+        if (suspended > 0) {
             PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         }
         return NULL;
@@ -295,7 +286,7 @@ drive(Bridge *b, PyObject *throw, PyObject **out)
         b->begun = 1;
         PyObject *awaitable = b->awaitable;
         b->awaitable = NULL;
-        b->inner = iterator_of(awaitable);
+        b->inner = iterator_of(engine_state_of(Py_TYPE(b)), awaitable);
     }
     if (b->inner != NULL) {
         PyObject *inner = Py_NewRef(b->inner);

@@ -53,6 +53,23 @@ static PyObject *wake(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
 
 static PyMethodDef wake_def = {"wake", (PyCFunction)(void (*)(void))wake, METH_FASTCALL, NULL};
 
+/* Has the error that is set come from a future that is done? Then it is cleared. */
+static int
+is_done(PyObject *future)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *done = PyObject_CallMethod(future, "done", NULL);
+    int is = done == Py_True;
+    Py_XDECREF(done);
+    PyErr_Clear();
+    if (!is) {
+        PyErr_SetRaisedException(error);
+        return 0;
+    }
+    Py_DECREF(error);
+    return 1;
+}
+
 /* wake(): from any thread and from signal handlers. wake(x): from a callback of the loop. */
 static PyObject *
 wake(PyObject *op, PyObject *const *Py_UNUSED(args), Py_ssize_t nargs)
@@ -65,10 +82,10 @@ wake(PyObject *op, PyObject *const *Py_UNUSED(args), Py_ssize_t nargs)
         done = Py_NewRef(Py_None);
     }
     else if (nargs > 0) {
-        PyObject *is_done = PyObject_CallMethod(future, "done", NULL);
-        int settled = is_done == NULL ? -1 : PyObject_IsTrue(is_done);
-        Py_XDECREF(is_done);
-        done = settled < 0 ? NULL : settled ? Py_NewRef(Py_None) : PyObject_CallMethod(future, "set_result", "O", Py_None);
+        done = PyObject_CallMethodOneArg(future, engine_state_of(Py_TYPE(op))->str_set_result, Py_None);
+        if (done == NULL && is_done(future)) { /* woken twice, or cancelled */
+            done = Py_NewRef(Py_None);
+        }
     }
     else {
         PyObject *callback = PyCFunction_New(&wake_def, op);
@@ -127,7 +144,7 @@ begin(Parking *p, PyObject **out)
         return PYGEN_RETURN;
     }
     p->loop = aio_loop(st);
-    p->future = p->loop == NULL ? NULL : PyObject_CallMethod(p->loop, "create_future", NULL);
+    p->future = p->loop == NULL ? NULL : PyObject_CallMethodNoArgs(p->loop, st->str_create_future);
     if (p->future == NULL || PyObject_SetAttr(p->future, st->str_future_blocking, Py_True) < 0
         || (left > 0 && arm(p, left, callback) < 0)) {
         Py_DECREF(callback);
