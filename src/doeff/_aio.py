@@ -38,6 +38,13 @@ def task_factory_of(loop: asyncio.AbstractEventLoop) -> Callable[[], Any] | None
     return None
 
 
+def hush_task() -> None:
+    """Nobody is to be told that the current task's exception was never retrieved."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
 # --- the loop in the background -------------------------------------------------------
 
 
@@ -51,15 +58,17 @@ class _Background:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.inner: _Background | None = None
 
-    def running(self) -> asyncio.AbstractEventLoop:
-        thread = self.thread
-        if thread is not None and thread.ident == threading.get_ident():
-            with self.lock:
-                if self.inner is None:
-                    self.inner = _Background(self.name + "-inner")
-            return self.inner.running()
-        loop = self.loop
-        return self.start() if loop is None else loop
+    def for_caller(self) -> _Background:
+        """This one, or the one inside the one whose thread is asking."""
+        here: _Background | None = self
+        while here is not None:
+            if here.thread is threading.current_thread():
+                with here.lock:
+                    if here.inner is None:
+                        here.inner = _Background(self.name + "-inner")
+                return here.inner
+            here = here.inner
+        return self
 
     def start(self) -> asyncio.AbstractEventLoop:
         with self.lock:
@@ -103,7 +112,8 @@ _background = _Background("doeff-asyncio-thread")
 
 def background_loop() -> asyncio.AbstractEventLoop:
     """The loop for ``sync_await_handler``, of a thread that all runs share."""
-    return _background.running()
+    background = _background.for_caller()
+    return background.loop or background.start()
 
 
 def _forget() -> None:

@@ -233,6 +233,17 @@ iterator_of(EngineState *st, PyObject *awaitable)
     return iterator;
 }
 
+/* The asyncio task is about to fail with an error that its run hears of in another way. */
+static void
+hush_task(void)
+{
+    PyObject *module = PyImport_ImportModule("doeff._aio");
+    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, "hush_task", NULL);
+    Py_XDECREF(module);
+    Py_XDECREF(done);
+    PyErr_Clear(); /* asyncio will complain, then */
+}
+
 /* What the awaited thing did: hands its end on to the promise. */
 static PySendResult
 hand_on(Bridge *b, PySendResult sent, PyObject **out)
@@ -254,6 +265,9 @@ hand_on(Bridge *b, PySendResult sent, PyObject **out)
                      || PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
     if (interrupts ? !background : run_is_async_cancelled(error)) { /* asyncio wants to see these; the loop that all
                                                                        runs share must live on */
+        if (interrupts) {
+            hush_task();
+        }
         PyErr_SetRaisedException(error);
         return PYGEN_ERROR;
     }
@@ -496,8 +510,16 @@ bridge_getattro(PyObject *op, PyObject *name)
     PyObject *value = PyObject_GenericGetAttr(op, name);
     Bridge *b = (Bridge *)op;
     PyObject *inner = b->inner != NULL ? b->inner : b->awaitable;
-    if (value != NULL || inner == NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
         return value;
+    }
+    if (inner == NULL) {
+        EngineState *st = engine_state_of(Py_TYPE(op));
+        if (name == st->str_name || name == st->str_qualname) {
+            PyErr_Clear();
+            return PyUnicode_FromString("Await");
+        }
+        return NULL;
     }
     PyErr_Clear();
     Py_INCREF(inner);

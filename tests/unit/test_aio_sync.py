@@ -1,0 +1,400 @@
+"""Await under sync_run: the loop in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from doeff import (
+    Await,
+    Cancel,
+    Gather,
+    Safe,
+    Spawn,
+    TaskCancelledError,
+    UnhandledEffectError,
+    Wait,
+    async_handlers_preset,
+    async_run,
+    do,
+    sync_handlers_preset,
+    sync_run,
+)
+from doeff.cesk.result import PythonAsyncSyntaxEscape
+
+NAME = "doeff-asyncio-thread"
+
+
+def run(program, **kwargs):
+    return sync_run(program, sync_handlers_preset, **kwargs)
+
+
+async def soon(value, turns=1):
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return value
+
+
+async def fails(error):
+    raise error
+
+
+async def left():
+    """What the background loop has besides the asking task."""
+    return len(asyncio.all_tasks()) - 1
+
+
+def test_values_and_errors():
+    error = ValueError("boom")
+
+    @do
+    def program():
+        one = yield Await(soon(1))
+        caught = yield Safe(Await(fails(error)))
+        assert caught.error is error
+        return one, (yield Await(soon(2, turns=0)))
+
+    assert run(program()).value == (1, 2)
+
+
+def test_it_runs_on_one_thread_of_its_own():
+    async def where():
+        return threading.current_thread().name, asyncio.current_task() is not None
+
+    @do
+    def program():
+        found = yield Gather(Await(where()), Await(where()))
+        return found
+
+    assert run(program()).value == [(NAME, True), (NAME, True)]
+    assert run(program()).value == [(NAME, True), (NAME, True)]
+    assert [t.name for t in threading.enumerate()].count(NAME) == 1
+
+
+def test_awaits_overlap():
+    @do
+    def program():
+        barrier = asyncio.Barrier(20)
+
+        async def meet():
+            await barrier.wait()
+            return 1
+
+        tasks = []
+        for _ in range(20):
+            tasks.append((yield Spawn(Await(meet()))))
+        return sum((yield Gather(*tasks)))
+
+    assert run(program()).value == 20
+
+
+def test_runs_of_many_threads_share_it():
+    values = []
+
+    def body(n):
+        values.append(run(Await(soon(n, turns=5))).value)
+
+    threads = [threading.Thread(target=body, args=(n,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(values) == list(range(20))
+
+
+def test_a_run_inside_an_awaited_coroutine():
+    async def nested():
+        return run(Await(soon("deep"))).value
+
+    async def more():
+        return run(Await(nested())).value
+
+    assert run(Await(more())).value == "deep"
+
+
+def test_in_a_thread_with_a_running_loop():
+    async def main():
+        return run(Await(soon(1))).value
+
+    assert asyncio.run(main()) == 1
+
+
+def test_context_variables():
+    variable = contextvars.ContextVar("variable", default=None)
+
+    async def inside():
+        before = variable.get()
+        variable.set("inside")
+        return before
+
+    @do
+    def program():
+        variable.set("main")
+        return (yield Await(inside())), variable.get()
+
+    assert run(program()).value == ("main", "main")
+    variable.set(None)
+
+
+def test_a_cancelled_task_waits_for_its_coroutine():
+    log = []
+
+    async def stands(entered):
+        entered.set_result(None)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            log.append("out")
+
+    @do
+    def program():
+        async def make():
+            return asyncio.get_running_loop().create_future()
+
+        entered = yield Await(make())
+        task = yield Spawn(Await(stands(entered)))
+        yield Await(entered)
+        yield Cancel(task)
+        caught = yield Safe(Wait(task))
+        log.append("told")
+        assert isinstance(caught.error, TaskCancelledError)
+        return (yield Await(left()))
+
+    assert run(program()).value == 0
+    assert log == ["out", "told"]
+
+
+def test_a_coroutine_that_ignores_cancellation():
+    closed = threading.Event()
+
+    async def ignores(entered):
+        entered.set()
+        try:
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    pass
+        finally:
+            closed.set()
+
+    entered = threading.Event()
+
+    @do
+    def program():
+        yield Spawn(Await(ignores(entered)), daemon=True)
+        yield Await(soon(None))
+        return 1
+
+    assert run(program(), close_timeout=0.01).value == 1
+    assert entered.is_set()
+    assert closed.wait(10)
+    assert run(Await(left())).value == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupts_leave_the_loop_alive(error):
+    log = []
+
+    @do
+    def program():
+        try:
+            yield Await(fails(error()))
+        finally:
+            log.append((yield Await(soon("cleanup"))))
+
+    with pytest.raises(error):
+        run(program())
+    assert log == ["cleanup"]
+    assert run(Await(soon(1))).value == 1
+
+
+@pytest.mark.once
+def test_an_interrupt_while_it_waits():
+    log = []
+
+    async def stands():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+        finally:
+            log.append("out")
+
+    @do
+    def program():
+        try:
+            yield Await(stands())
+        finally:
+            log.append((yield Await(soon("cleanup"))))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(program())
+    assert log == ["out", "cleanup"]
+
+
+def test_a_cancelled_error_of_its_own():
+    result = run(Await(fails(asyncio.CancelledError("mine"))))
+    assert isinstance(result.result.error, asyncio.CancelledError)
+
+
+def test_without_an_await_handler():
+    stack = [h for h in sync_handlers_preset if "await" not in repr(h)]
+    coroutine = soon(1)
+    with pytest.raises(UnhandledEffectError):
+        sync_run(Await(coroutine), stack)
+    coroutine.close()
+
+
+def test_an_escape_is_refused_and_the_coroutine_closed():
+    with pytest.raises(TypeError, match="async_run"):
+        sync_run(Await(soon(1)), async_handlers_preset)
+    gc.collect()
+
+    @do
+    def catches():
+        try:
+            yield PythonAsyncSyntaxEscape(action=lambda: None)
+        except TypeError:
+            return "caught"
+
+    assert sync_run(catches(), async_handlers_preset).value == "caught"
+
+
+def script(text: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", text],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+HEAD = """
+import asyncio, os, threading
+from doeff import *
+async def soon(value):
+    await asyncio.sleep(0)
+    return value
+run = lambda program: sync_run(program, sync_handlers_preset).value
+"""
+
+
+@pytest.mark.once
+def test_it_stops_when_the_process_ends():
+    text = """
+async def forever():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("closed")
+async def start():
+    global task
+    task = asyncio.create_task(forever())
+    await asyncio.sleep(0)
+run(Await(start()))
+print("end")
+"""
+    assert script(HEAD + text) == "end\nclosed\n"
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_after_a_fork():
+    text = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+assert run(Await(soon(1))) == 1
+pid = os.fork()
+if pid == 0:
+    os._exit(run(Await(soon(7))))
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), run(Await(soon(2))))
+"""
+    assert script(HEAD + text) == "7 2\n"
+
+
+@pytest.mark.once
+def test_a_loop_closed_under_a_run():
+    text = """
+@do
+def program():
+    try:
+        yield Await(asyncio.Event().wait())
+    finally:
+        print("closed")
+loop = asyncio.new_event_loop()
+running = async_run(program(), async_handlers_preset)
+async def begin():
+    running.send(None)
+    await asyncio.sleep(0)
+loop.run_until_complete(begin())
+loop.close()
+running.close()
+del running
+"""
+    assert script(HEAD + text) == "closed\n"
+
+
+@pytest.mark.once
+def test_interrupting_asyncio_run():
+    text = """
+import signal
+@do
+def program():
+    try:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        yield Await(asyncio.Event().wait())
+    finally:
+        print((yield Await(soon("cleanup"))))
+try:
+    asyncio.run(async_run(program(), async_handlers_preset))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    assert script(HEAD + text) == "cleanup\ninterrupted\n"
+
+
+@pytest.mark.once
+def test_a_coroutine_that_interrupts_the_loop():
+    text = """
+async def fails():
+    raise KeyboardInterrupt
+@do
+def program():
+    try:
+        yield Await(fails())
+    finally:
+        print((yield Await(soon("cleanup"))))
+try:
+    asyncio.run(async_run(program(), async_handlers_preset))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    assert script(HEAD + text) == "cleanup\ninterrupted\n"
+
+
+def test_sync_await_handler_in_an_event_loop():
+    stack = [*async_handlers_preset[:3], *sync_handlers_preset[3:]]
+
+    @do
+    def program():
+        async def where():
+            return threading.current_thread().name
+
+        return (yield Await(where()))
+
+    assert asyncio.run(async_run(program(), stack)).value == NAME
