@@ -186,6 +186,7 @@ bridge_kill(Bridge *b)
     if (b->over) {
         return;
     }
+    PyObject *pending = PyErr_GetRaisedException();
     Py_INCREF((PyObject *)b);
     PyObject *task = Py_XNewRef(b->task);
     b->over = 1;
@@ -201,6 +202,9 @@ bridge_kill(Bridge *b)
         Py_CLEAR(b->awaitable);
     }
     Py_DECREF((PyObject *)b);
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
 }
 
 /* ---- driving ---- */
@@ -734,11 +738,20 @@ static const DoeffFrameKind await_frame = {
     .on_error = await_not_started,
 };
 
-/* It could not be started. */
+/* It could not be started, or the call that started it failed: an exception is set. */
 static DoeffStep
 drop(Bridge *b /* stolen */, PyObject *future /* stolen */)
 {
-    bridge_kill(b);
+    if (b->loop == NULL) {
+        bridge_kill(b);
+    }
+    else { /* interrupted: the other thread may be driving it by now */
+        PyObject *pending = PyErr_GetRaisedException();
+        PyObject *done = bridge_call((PyObject *)b, NULL, NULL);
+        Py_XDECREF(done);
+        PyErr_Clear();
+        PyErr_SetRaisedException(pending);
+    }
     Py_DECREF((PyObject *)b);
     Py_DECREF(future);
     return DOEFF_RAISE;

@@ -294,10 +294,13 @@ sleep_until_woken(DoeffQueue *q, long long ns)
     }
     *last = &own;
     long long us = ns < 0 || ns / 1000 >= SLEEP_MOST ? SLEEP_MOST : (ns + 999) / 1000;
-    PyLockStatus status;
-    Py_BEGIN_ALLOW_THREADS
-    status = PyThread_acquire_lock_timed(own.lock, us, 1);
-    Py_END_ALLOW_THREADS
+    PyLockStatus status = PY_LOCK_FAILURE;
+    int interrupted = PyErr_CheckSignals() < 0; /* one that came just now would not wake us */
+    if (!interrupted) {
+        Py_BEGIN_ALLOW_THREADS
+        status = PyThread_acquire_lock_timed(own.lock, us, 1);
+        Py_END_ALLOW_THREADS
+    }
     if (status != PY_LOCK_ACQUIRED) { /* nobody has woken us, or somebody did just now */
         for (Getter **at = &q->getters; *at != NULL; at = &(*at)->next) {
             if (*at == &own) {
@@ -308,7 +311,7 @@ sleep_until_woken(DoeffQueue *q, long long ns)
     }
     PyThread_release_lock(own.lock);
     PyThread_free_lock(own.lock);
-    return status == PY_LOCK_INTR ? PyErr_CheckSignals() : 0;
+    return interrupted ? -1 : status == PY_LOCK_INTR ? PyErr_CheckSignals() : 0;
 }
 
 static PyObject *
