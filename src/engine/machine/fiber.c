@@ -20,8 +20,8 @@ fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node, HandlerNode *b
     fiber->len = 0;
     fiber->cap = FIBER_INLINE_FRAMES;
     fiber->attached = NULL;
-    fiber->in_handler = 0;
-    fiber->unwinding = 0;
+    fiber->yields_slowly = 0;
+    fiber->unwinding = fiber->ends_dropped = 0;
     fiber->hinted = 0;
     return fiber;
 }
@@ -138,6 +138,7 @@ fiber_mask_chain(DoeffFiber *top, DoeffFiber *bottom, HandlerNode *outside)
         Py_SETREF(f->node, (HandlerNode *)Py_NewRef(outside));
         f->base = outside;
         f->unwinding = 1;
+        f->ends_dropped = 0;
         if (f == bottom) {
             return;
         }

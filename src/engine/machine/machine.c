@@ -288,46 +288,115 @@ leave_fiber(DoeffMachine *m)
 
 /* ---- continuations that nobody can resume any more ---- */
 
-/* a: what comes next. b: NULL for a value, None for a program, or the error to be raised instead. */
-static DoeffStep
-abandon_done(DoeffContext *cx, DoeffFrame *frame, PyObject **out)
+/* An abandon frame lies below what is being unwound. a: what comes next, in the way that its kind says.
+ * b: the GeneratorExit that it waits for. */
+static int
+is_abandon(const DoeffFrameKind *kind);
+
+/* The unwinding that the frame waits for has come to its end: by its own GeneratorExit, or by another that a
+ * program raised on the way out, but not by that of an unwinding further out, which takes the frame along. */
+static int
+is_unwound(DoeffMachine *m, const DoeffFrame *frame, PyObject *error)
 {
-    (void)cx;
-    if (frame->b != NULL && frame->b != Py_None) {
-        PyErr_SetRaisedException(Py_NewRef(frame->b));
-        return DOEFF_RAISE;
+    if (error == frame->b) {
+        return 1;
     }
-    *out = Py_NewRef(frame->a);
-    return frame->b == NULL ? DOEFF_VALUE : DOEFF_PROGRAM;
+    if (!PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit)) {
+        return 0;
+    }
+    for (DoeffFiber *fiber = m->fiber; fiber != NULL; fiber = fiber->parent) {
+        for (Py_ssize_t i = 0; i < fiber->len; i++) {
+            if (is_abandon(fiber->frames[i].kind) && fiber->frames[i].b == error) {
+                return 0;
+            }
+        }
+    }
+    return 1;
 }
 
 static DoeffStep
-abandon_value(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **out)
+abandon_to_value(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **out)
 {
-    return abandon_done(cx, frame, out);
+    (void)cx;
+    *out = Py_NewRef(frame->a);
+    return DOEFF_VALUE;
+}
+
+static DoeffStep
+abandon_to_program(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **out)
+{
+    (void)cx;
+    *out = Py_NewRef(frame->a);
+    return DOEFF_PROGRAM;
+}
+
+static DoeffStep
+abandon_to_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **Py_UNUSED(out))
+{
+    (void)cx;
+    PyErr_SetRaisedException(Py_NewRef(frame->a));
+    return DOEFF_RAISE;
 }
 
 static DoeffStep
 abandon_error(DoeffContext *cx, DoeffFrame *frame, PyObject *error, PyObject **out)
 {
-    if (PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit)) {
-        trace_drop(MACHINE_OF(cx));
-        return abandon_done(cx, frame, out);
+    if (!is_unwound(MACHINE_OF(cx), frame, error)) {
+        return DOEFF_PASS; /* a finally that raised: whoever comes next gets that */
     }
-    return DOEFF_PASS; /* a finally that raised: whoever comes next gets that */
+    trace_drop(MACHINE_OF(cx));
+    return frame->kind->on_value(cx, frame, NULL, out);
 }
 
-const DoeffFrameKind abandon_frame = {
-    .name = "AbandonFrame",
-    .on_value = abandon_value,
-    .on_error = abandon_error,
+static const DoeffFrameKind abandon_to_value_frame = {
+    .name = "AbandonFrame", .on_value = abandon_to_value, .on_error = abandon_error,
 };
 
-static void
-abandon_payload(DoeffStep next, PyObject *what /* stolen */, PyObject **a, PyObject **b)
+static const DoeffFrameKind abandon_to_program_frame = {
+    .name = "AbandonFrame", .on_value = abandon_to_program, .on_error = abandon_error,
+};
+
+/* The loop takes what comes next for the yield of the program below. */
+static const DoeffFrameKind abandon_to_yield_frame = {
+    .name = "AbandonFrame", .on_value = abandon_to_program, .on_error = abandon_error,
+};
+
+static const DoeffFrameKind abandon_to_error_frame = {
+    .name = "AbandonFrame", .on_value = abandon_to_error, .on_error = abandon_error,
+};
+
+static const DoeffFrameKind *
+abandon_kind(DoeffStep next)
 {
-    *a = next == DOEFF_RAISE ? NULL : what;
-    *b = next == DOEFF_RAISE ? what : next == DOEFF_PROGRAM ? Py_NewRef(Py_None) : NULL;
+    return next == DOEFF_VALUE     ? &abandon_to_value_frame
+           : next == DOEFF_PROGRAM ? &abandon_to_program_frame
+                                   : &abandon_to_error_frame;
+}
+
+static int
+is_abandon(const DoeffFrameKind *kind)
+{
+    return kind->on_error == abandon_error;
+}
+
+/* Puts an abandon frame at index `at` of the fiber's frames and sets the GeneratorExit that it waits for. */
+static int
+insert_abandon(DoeffFiber *fiber, Py_ssize_t at, const DoeffFrameKind *kind, PyObject *what /* stolen */)
+{
+    PyObject *closing = PyObject_CallNoArgs(PyExc_GeneratorExit);
+    if (closing == NULL) {
+        Py_DECREF(what);
+        return -1;
+    }
+    if (fiber_push(fiber, kind, what, Py_NewRef(closing)) < 0) {
+        Py_DECREF(closing);
+        return -1;
+    }
+    DoeffFrame frame = fiber->frames[fiber->len - 1];
+    memmove(fiber->frames + at + 1, fiber->frames + at, sizeof(DoeffFrame) * (size_t)(fiber->len - 1 - at));
+    fiber->frames[at] = frame;
+    PyErr_SetRaisedException(closing);
+    return 0;
 }
 
 int
@@ -335,41 +404,29 @@ machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep n
 {
     DoeffFiber *here = m->fiber;
     fiber_mask_chain(top, bottom, here->node);
-    PyObject *a, *b;
-    abandon_payload(next, what, &a, &b);
     bottom->parent = NULL;
-    if (fiber_push(here, &abandon_frame, a, b) < 0) {
+    if (insert_abandon(here, here->len, abandon_kind(next), what) < 0) {
         fiber_free_chain(m->cx.st, top);
         return -1;
     }
     bottom->parent = here;
     m->fiber = top;
-    PyErr_SetNone(PyExc_GeneratorExit);
-    return 0;
-}
-
-/* Puts an abandon frame at index `at` of the fiber's frames. */
-static int
-insert_abandon(DoeffFiber *fiber, Py_ssize_t at, DoeffStep next, PyObject *what)
-{
-    PyObject *a, *b;
-    abandon_payload(next, what, &a, &b);
-    if (fiber_push(fiber, &abandon_frame, a, b) < 0) {
-        return -1;
-    }
-    DoeffFrame frame = fiber->frames[fiber->len - 1];
-    memmove(fiber->frames + at + 1, fiber->frames + at, sizeof(DoeffFrame) * (size_t)(fiber->len - 1 - at));
-    fiber->frames[at] = frame;
-    PyErr_SetNone(PyExc_GeneratorExit);
     return 0;
 }
 
 int
 machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyObject *what)
 {
-    for (DoeffFiber *fiber = m->fiber; fiber != NULL; fiber = fiber->parent) {
+    DoeffFiber *last = NULL; /* the outermost that is left behind as a whole */
+    for (DoeffFiber *fiber = m->fiber; fiber != NULL; last = fiber, fiber = fiber->parent) {
         if (count <= fiber->len) {
-            return insert_abandon(fiber, fiber->len - count, next, what);
+            if (insert_abandon(fiber, fiber->len - count, abandon_kind(next), what) < 0) {
+                return -1;
+            }
+            if (last != NULL) {
+                fiber_mask_chain(m->fiber, last, fiber->node);
+            }
+            return 0;
         }
         count -= fiber->len + (fiber->node->depth - fiber->base->depth);
         if (count < 0) {
@@ -388,20 +445,19 @@ machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what)
     while (root->parent != NULL) {
         root = root->parent;
     }
-    return insert_abandon(root, 0, next, what);
+    return insert_abandon(root, 0, abandon_kind(next), what);
 }
 
 void
 machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
 {
+    bottom->parent = NULL;
     if (m->over || m->discarding || (m->fiber == NULL && m->scheduler == NULL)) {
-        bottom->parent = NULL;
         fiber_free_chain(m->cx.st, top);
         return;
     }
     /* Somebody dropped the last reference in the middle of something: the loop unwinds
-       the chain before its next step. The bottoms' parent fields link the chains. */
-    bottom->parent = NULL;
+       the chain as soon as it is back. */
     if (m->orphans_len == m->orphans_cap) {
         int cap = m->orphans_cap == 0 ? 4 : m->orphans_cap * 2;
         DoeffFiber **grown = PyMem_Realloc(m->orphans, sizeof(DoeffFiber *) * (size_t)cap * 2);
@@ -416,16 +472,97 @@ machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
     m->orphans[m->orphans_len * 2 + 1] = bottom;
     m->orphans_len++;
     m->cx.attention = 1;
+    if (m->fiber != NULL) {
+        m->fiber->attends = 1;
+    }
 }
 
-static int
-unwind_last_orphan(DoeffMachine *m, DoeffStep next, PyObject *what /* stolen */)
+/* Below a generator that performs effects on its way out: however it ends, the next one outside is closed as well.
+ * b: the GeneratorExit. */
+static DoeffStep
+closing_value(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(value), PyObject **Py_UNUSED(out))
 {
-    m->orphans_len--;
-    DoeffFiber *top = m->orphans[m->orphans_len * 2];
-    DoeffFiber *bottom = m->orphans[m->orphans_len * 2 + 1];
-    Py_XSETREF(bottom->ret_env, Py_NewRef(m->cx.env)); /* it ends somewhere else than it began */
-    return machine_unwind(m, top, bottom, next, what);
+    (void)cx;
+    PyErr_SetRaisedException(Py_NewRef(frame->b));
+    return DOEFF_RAISE;
+}
+
+static const DoeffFrameKind closing_frame = {
+    .name = "AbandonFrame",
+    .on_value = closing_value,
+};
+
+/* Without memory for it, the rest of the chain goes on with the generator's value. */
+static void
+keep_closing(DoeffFiber *fiber, PyObject *closing)
+{
+    if (fiber->len > 1 && fiber->frames[fiber->len - 2].kind == &closing_frame) {
+        return;
+    }
+    if (fiber_push(fiber, &closing_frame, NULL, Py_NewRef(closing)) < 0) {
+        PyErr_Clear();
+        return;
+    }
+    DoeffFrame frame = fiber->frames[fiber->len - 1];
+    fiber->frames[fiber->len - 1] = fiber->frames[fiber->len - 2];
+    fiber->frames[fiber->len - 2] = frame;
+}
+
+/* Between two dropped chains, which are unwound one after the other. b: the GeneratorExit of all of them. */
+static DoeffStep
+next_dropped_error(DoeffContext *cx, DoeffFrame *frame, PyObject *error, PyObject **out)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    if (!is_unwound(m, frame, error)) { /* a finally that raised: that comes out below the next chain */
+        DoeffFiber *end = m->fiber;
+        while (!end->ends_dropped) {
+            end = end->parent;
+        }
+        if (fiber_push(end->parent, &abandon_to_error_frame, Py_NewRef(error), Py_NewRef(frame->b)) < 0) {
+            return DOEFF_RAISE;
+        }
+        trace_park(m, error);
+    }
+    trace_drop(m);
+    return closing_value(cx, frame, NULL, out);
+}
+
+static const DoeffFrameKind next_dropped_frame = {
+    .name = "AbandonFrame", .on_value = closing_value, .on_error = next_dropped_error,
+};
+
+/* Unwinds all the dropped chains, the first one first; then what (stolen) happens here, as kind says. The
+ * exception to go on with meanwhile is set. */
+static void
+unwind_orphans(DoeffMachine *m, const DoeffFrameKind *kind, PyObject *what)
+{
+    DoeffFiber *here = m->fiber;
+    if (insert_abandon(here, here->len, kind, what) < 0) { /* no memory: their generators are closed here */
+        PyObject *error = PyErr_GetRaisedException();
+        while (m->orphans_len > 0) {
+            m->orphans_len--;
+            fiber_free_chain(m->cx.st, m->orphans[m->orphans_len * 2]);
+        }
+        PyErr_SetRaisedException(error);
+        return;
+    }
+    PyObject *closing = here->frames[here->len - 1].b;
+    while (m->orphans_len > 0) {
+        m->orphans_len--;
+        DoeffFiber *top = m->orphans[m->orphans_len * 2];
+        DoeffFiber *bottom = m->orphans[m->orphans_len * 2 + 1];
+        if (m->orphans_len > 0 && fiber_push(top, &next_dropped_frame, NULL, Py_NewRef(closing)) < 0) {
+            PyErr_SetRaisedException(Py_NewRef(closing));
+            fiber_free_chain(m->cx.st, top); /* no memory: its generators are closed here */
+            continue;
+        }
+        fiber_mask_chain(top, bottom, here->node);
+        bottom->ends_dropped = 1;
+        bottom->in_handler = 0; /* whatever body it was opened by */
+        Py_XSETREF(bottom->ret_env, Py_NewRef(m->cx.env)); /* it ends somewhere else than it began */
+        bottom->parent = m->fiber;
+        m->fiber = top;
+    }
 }
 
 /* ---- the loop ---- */
@@ -439,10 +576,62 @@ send_into(PyObject *gen, PyObject *value, PyObject **out)
                                                                 : PyIter_Send(gen, value, out);
 }
 
+/* The generator that gen delegates to and that has not ended (strong); NULL if there is none, no error. */
+static PyObject *
+delegate_of(PyObject *gen)
+{
+    int coroutine = PyCoro_CheckExact(gen);
+    PyObject *sub = !coroutine && !PyGen_CheckExact(gen)
+                        ? NULL
+                        : PyObject_GetAttrString(gen, coroutine ? "cr_await" : "gi_yieldfrom");
+    coroutine = sub != NULL && PyCoro_CheckExact(sub);
+    if (sub != NULL && !coroutine && !PyGen_CheckExact(sub)) {
+        Py_CLEAR(sub);
+    }
+    PyObject *frame = sub == NULL ? NULL : PyObject_GetAttrString(sub, coroutine ? "cr_frame" : "gi_frame");
+    if (frame == NULL || frame == Py_None) {
+        Py_CLEAR(sub);
+    }
+    Py_XDECREF(frame);
+    PyErr_Clear();
+    return sub;
+}
+
+/* gen.throw(GeneratorExit) closes what gen delegates to, and a finally there may not yield then. So it is thrown
+ * into the innermost one first, and outward as they end. What comes out at last (strong), or NULL with the
+ * exception that is to go into gen itself in *exc (stolen and given anew). */
+static PyObject *
+throw_exit(EngineState *st, PyObject *gen, PyObject **exc)
+{
+    PyObject *inner;
+    while ((inner = delegate_of(gen)) != NULL) {
+        for (PyObject *sub; (sub = delegate_of(inner)) != NULL; inner = sub) {
+            Py_DECREF(inner);
+        }
+        PyObject *yielded = PyObject_CallMethodOneArg(inner, st->str_throw, *exc);
+        Py_DECREF(inner);
+        if (yielded != NULL) {
+            Py_CLEAR(*exc);
+            return yielded;
+        }
+        if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
+            PyErr_Clear(); /* it returned all the same: that changes nothing for the one outside */
+        }
+        else {
+            Py_SETREF(*exc, PyErr_GetRaisedException());
+        }
+    }
+    return NULL;
+}
+
 /* exc (stolen) goes into gen at its yield. What PyIter_Send would say of the outcome. */
 static PySendResult
 throw_into(EngineState *st, PyObject *gen, PyObject *exc, PyObject **out)
 {
+    if (PyErr_GivenExceptionMatches(exc, PyExc_GeneratorExit)
+        && (*out = throw_exit(st, gen, &exc)) != NULL) {
+        return PYGEN_NEXT;
+    }
     *out = PyObject_CallMethodOneArg(gen, st->str_throw, exc);
     Py_DECREF(exc);
     if (*out != NULL) {
@@ -559,12 +748,16 @@ loop(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Turn *turn)
         if (turn != NULL) {
             turn->begins = 0;
         }
+        if (DOEFF_UNLIKELY(m->orphans_len > 0)) {
+            unwind_orphans(m, &abandon_to_program_frame, yielded);
+            goto raised;
+        }
         goto perform;
     }
     if (how == DOEFF_BLOCK) {
         goto next_task;
     }
-    if (turn != NULL && m->orphans_len > 0) { /* dropped with the state before */
+    if (DOEFF_UNLIKELY(m->orphans_len > 0)) { /* dropped while nobody drove the run */
         goto unwind_orphan;
     }
     goto deliver;
@@ -621,6 +814,9 @@ deliver: /* value goes to the top frame */
         Py_XDECREF(frame.b);
         if (step == DOEFF_PROGRAM) {
             yielded = answer;
+            if (DOEFF_UNLIKELY(frame.kind == &abandon_to_yield_frame)) {
+                goto yielded;
+            }
             goto run_program;
         }
         if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) {
@@ -659,7 +855,12 @@ yielded: /* by the program of the current fiber */
         DoeffFiber *fiber = m->fiber;
         node = fiber->node;
         forwarder = NULL;
-        if (DOEFF_UNLIKELY(fiber->handling != NULL || fiber->in_handler)) {
+        if (DOEFF_UNLIKELY(fiber->handling != NULL || fiber->yields_slowly)) {
+            fiber->attends = 0;
+            if (m->orphans_len > 0) { /* it has dropped a continuation since its last yield */
+                unwind_orphans(m, &abandon_to_yield_frame, yielded);
+                goto raised;
+            }
             forwarder = forwarder_of(fiber, yielded);
         }
         goto perform;
@@ -798,17 +999,16 @@ generator_failed: /* the top frame's generator is finished by the exception that
 
 fail: /* error goes to the top frame */
     TURN_ENDS(DOEFF_RAISE, error, 0)
+    if (DOEFF_UNLIKELY(m->orphans_len > 0)) {
+        PyObject *held = Py_NewRef(error); /* parking wants to see somebody else hold it */
+        trace_park(m, error);
+        Py_DECREF(held);
+        unwind_orphans(m, &abandon_to_error_frame, error); /* raised again when they are closed */
+        error = trace_begin(m, NULL);
+    }
     {
         DoeffFiber *fiber = m->fiber;
         if (fiber->len == 0) {
-            if (DOEFF_UNLIKELY(fiber->parent == NULL && m->orphans_len > 0)) {
-                PyObject *held = Py_NewRef(error); /* parking wants to see somebody else hold it */
-                trace_park(m, error);
-                Py_DECREF(held);
-                (void)unwind_last_orphan(m, DOEFF_RAISE, error); /* raised again when it is closed */
-                error = trace_begin(m, NULL);
-                goto fail;
-            }
             trace_note_scope(m, fiber);
             if (fiber->parent == NULL) {
                 if (m->scheduler == NULL) {
@@ -831,6 +1031,17 @@ fail: /* error goes to the top frame */
                 goto generator_failed;
             }
             trace_park(m, thrown);
+            if (DOEFF_UNLIKELY(fiber->unwinding && Py_IS_TYPE(thrown, (PyTypeObject *)PyExc_GeneratorExit))) {
+                if (sent == PYGEN_RETURN) { /* it does not stop the unwinding */
+                    DoeffFrame done = fiber->frames[--fiber->len];
+                    Py_DECREF(yielded);
+                    Py_DECREF(done.a);
+                    Py_XDECREF(done.b);
+                    PyErr_SetRaisedException(thrown);
+                    goto raised;
+                }
+                keep_closing(fiber, thrown);
+            }
             Py_DECREF(thrown);
             if (sent == PYGEN_NEXT) {
                 goto yielded;
@@ -858,6 +1069,9 @@ fail: /* error goes to the top frame */
         Py_CLEAR(error);
         if (step == DOEFF_PROGRAM) {
             yielded = answer;
+            if (DOEFF_UNLIKELY(frame.kind == &abandon_to_yield_frame)) {
+                goto yielded;
+            }
             goto run_program;
         }
         if (DOEFF_UNLIKELY(step == DOEFF_BLOCK)) {
@@ -874,6 +1088,9 @@ next_task: /* the current task waits, is over, or has had its turn */
         switch (scheduler_next(m, &answer, &failed)) {
         case DOEFF_VALUE:
             value = answer;
+            if (DOEFF_UNLIKELY(m->orphans_len > 0)) { /* of a task that is over */
+                goto unwind_orphan;
+            }
             goto breathe;
         case DOEFF_PROGRAM:
             yielded = answer;
@@ -892,8 +1109,9 @@ next_task: /* the current task waits, is over, or has had its turn */
 
 attend: /* between two effects: value is the answer of the last one */
     if (m->orphans_len > 0) {
-    unwind_orphan: /* attention stays: more of them may wait, or a task */
-        (void)unwind_last_orphan(m, DOEFF_VALUE, value);
+    unwind_orphan: /* attention stays: a task may wait */
+        unwind_orphans(m, &abandon_to_value_frame, value);
+    raised:
         error = trace_begin(m, NULL); /* GeneratorExit, or no memory for it */
         goto fail;
     }

@@ -117,8 +117,15 @@ struct DoeffFiber {
     DoeffFrame *frames;             /* inline_frames or a heap block */
     Py_ssize_t len, cap;
     DoeffHandlerContext *attached;  /* contexts whose attached chain ends with this fiber; borrowed, linked */
-    unsigned char in_handler;       /* opened by a handler's body */
-    short unwinding;                /* being abandoned: handlers of its continuation are out of force */
+    union {
+        struct {
+            unsigned char in_handler; /* opened by a handler's body */
+            unsigned char attends;  /* a continuation was dropped while it ran: look before its next effect */
+        };
+        unsigned short yields_slowly; /* either */
+    };
+    unsigned char unwinding;        /* being abandoned: handlers of its continuation are out of force */
+    unsigned char ends_dropped;     /* the outermost of a dropped chain that is being unwound */
     short hinted;                   /* some node's owner was this fiber: to be looked for at the end */
     DoeffFrame inline_frames[FIBER_INLINE_FRAMES];
 };
@@ -145,7 +152,7 @@ struct DoeffMachine {
     double close_timeout;           /* seconds that tasks have to end in when the run does */
     int unfinished_wait;            /* the end of the run waits for tasks instead of cancelling them */
     PyObject *run_data;             /* dict of what all tasks share (rundata.h), or NULL; strong */
-    DoeffFiber **orphans;           /* captured chains nobody can resume any more: top, bottom, top, ... */
+    DoeffFiber **orphans;           /* chains nobody can resume any more, to be unwound: top, bottom, top, ... */
     int orphans_len, orphans_cap;   /* pairs */
     unsigned long thread;           /* who drives it; 0: nobody */
     int over;                       /* the run has ended */
@@ -188,7 +195,8 @@ int machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffSt
 int machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyObject *what);
 /* The same for the whole current continuation: the task ends with what. */
 int machine_unwind_all(DoeffMachine *m, DoeffStep next, PyObject *what);
-/* The last reference to a captured chain is gone: unwind it before the next step. */
+/* The last reference to a captured chain is gone: it is unwound before the next effect is performed, after those
+ * that were dropped before it. */
 void machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom);
 /* 1 if a step is not what it says: no object, no exception, a wait without a scheduler. */
 static inline int
@@ -289,7 +297,6 @@ extern const DoeffFrameKind return_frame;         /* a: generator, b: KleisliPro
 extern const DoeffFrameKind handler_result_frame; /* a: HandlerContext */
 extern const DoeffFrameKind replacement_frame;    /* a: HandlerContext */
 extern const DoeffFrameKind forward_frame;        /* a: HandlerContext of the forwarder, b: its env */
-extern const DoeffFrameKind abandon_frame;        /* a: value to go on with, b: error to go on with */
 extern const DoeffFrameKind object_frame;         /* a: an object with on_value and on_error */
 
 /* ---- handler contexts ---- */
