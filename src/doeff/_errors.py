@@ -195,13 +195,33 @@ def _handler_place(handler: object) -> str:
     return f"{name} ({code.co_filename}:{code.co_firstlineno})"
 
 
-def resumed_twice(effect: object, first: object, again: object) -> str:
-    """What to say when a continuation that is gone is resumed."""
-    try:
-        shown = repr(effect)
-    except Exception:
-        shown = f"<unprintable {type(effect).__name__}>"
+def resumed_twice(
+    effect: object, first: object, again: object, generator: object = None
+) -> str:
+    """What to say when a continuation that is gone is resumed.
+
+    generator: the body whose yield resumes it again; None if a handler returned it.
+    """
+    place = _place(generator)
+    at = "" if place is None else f", at {place}"
     return (
-        f"continuation already resumed: that of {shown} was resumed or closed by "
-        f"handler {_handler_place(first)}, and handler {_handler_place(again)} resumes it again"
+        f"continuation already resumed: that of {_shown(effect)} was resumed or closed by "
+        f"handler {_handler_place(first)}, and handler {_handler_place(again)} resumes it again{at}"
     )
+
+
+def bad_parameters(handler: object, error: BaseException) -> str | None:
+    """What to say when a handler could not be called with an effect and a context; None if it can be."""
+    import inspect
+
+    function = getattr(handler, "original_func", handler)
+    try:
+        inspect.signature(function).bind(None, None)  # type: ignore[arg-type]
+    except TypeError:
+        return (
+            f"handler {_handler_place(handler)} must take an effect and a context, "
+            f"as handler(effect, ctx): {error}"
+        )
+    except ValueError:
+        pass
+    return None

@@ -8,6 +8,7 @@ from doeff import (
     EffectBase,
     Get,
     Program,
+    Pure,
     Put,
     ResumeK,
     WithHandler,
@@ -393,3 +394,21 @@ def leak_dropped_by_a_return():
 
 def leak_dropped_by_an_error():
     return error_of(holding(fail=True), Refused)
+
+
+@do
+def to_outer(effect: Ping, ctx):
+    return CESKState.with_program(Pure(1), {**ctx.env, "x": 1}, ctx.store, ctx.outer_k)
+
+
+def leak_program_at_outer_k():
+    return run(WithHandler(to_outer, closing())).raw_store["count"]
+
+
+@do
+def returns_a_resumption(effect: Ping, ctx):
+    return ctx.resume([ctx])
+
+
+def leak_resumption_that_is_returned():
+    return error_of(WithHandler(returns_a_resumption, closing()), TypeError)

@@ -281,6 +281,30 @@ enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
     return ctx;
 }
 
+/* The call itself failed and not the body: the handler cannot take what a handler is given. Says where it is. */
+static void
+blame_parameters(PyObject *handler)
+{
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return;
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *traceback = PyException_GetTraceback(error);
+    PyObject *module = traceback != NULL ? NULL : PyImport_ImportModule("doeff._errors");
+    PyObject *text = module == NULL ? NULL : PyObject_CallMethod(module, "bad_parameters", "OO", handler, error);
+    Py_XDECREF(traceback);
+    Py_XDECREF(module);
+    if (text == NULL || text == Py_None) {
+        PyErr_Clear();
+        PyErr_SetRaisedException(error);
+    }
+    else {
+        PyErr_SetObject(PyExc_TypeError, text);
+        Py_DECREF(error);
+    }
+    Py_XDECREF(text);
+}
+
 DoeffStep
 python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
@@ -290,9 +314,8 @@ python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
         return DOEFF_RAISE;
     }
     DoeffStep step = kleisli_call_handler(cx, node->handler, effect, (PyObject *)ctx, out);
-    if (step == DOEFF_RAISE) {
-        /* The loop would raise at the current top, which is the result frame: just where
-           an error of the body belongs. */
+    if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) { /* at the result frame, where an error of the body belongs */
+        blame_parameters(node->handler);
     }
     Py_DECREF(ctx);
     return step;
@@ -363,6 +386,31 @@ failed:
 
 /* ---- what the handler's result means ---- */
 
+/* ctx.resume(value) and ctx.throw(error): programs that run the rest of the handled program up to
+ * this handler and give its value to the body. */
+typedef struct Resumption {
+    PyObject_HEAD
+    PyObject *ctx;   /* strong */
+    PyObject *value; /* strong; NULL when an error is thrown */
+    PyObject *error; /* strong or NULL */
+} Resumption;
+
+/* A handler has returned it in place of yielding it. */
+static void
+resumption_returned(DoeffHandlerContext *ctx, PyObject *op)
+{
+    PyObject *name = node_handler_name(ctx->node);
+    if (name != NULL) {
+        const char *method = ((Resumption *)op)->error != NULL ? "throw" : "resume";
+        PyErr_Format(ctx->machine->cx.st->InterpreterInvariantError,
+                     "handler %U returned ctx.%s(...), which does nothing until it is yielded.\n"
+                     "Hint: write `return (yield ctx.%s(...))`%s.",
+                     name, method, method,
+                     ((Resumption *)op)->error != NULL ? ", or raise the error" : ", or return the value itself");
+        Py_DECREF(name);
+    }
+}
+
 /* The result frame has been popped: the body is no longer at work on this fiber. */
 static DoeffHandlerContext *
 body_ended(DoeffContext *cx, DoeffFrame *frame)
@@ -386,6 +434,15 @@ handler_track_if_kept(DoeffHandlerContext *ctx)
     }
 }
 
+/* The generator whose yield is being performed (borrowed); None if the current frame is another. */
+static PyObject *
+running_generator(DoeffMachine *m)
+{
+    DoeffFiber *fiber = m->fiber;
+    int yields = fiber != NULL && fiber->len > 0 && fiber->frames[fiber->len - 1].kind == &return_frame;
+    return yields ? fiber->frames[fiber->len - 1].a : Py_None;
+}
+
 /* by: whose body wants to resume it now; NULL: its own handler. */
 static int
 already_resumed(DoeffHandlerContext *ctx, HandlerNode *by)
@@ -396,8 +453,9 @@ already_resumed(DoeffHandlerContext *ctx, HandlerNode *by)
     HandlerNode *first = ctx->resumed_by != NULL ? ctx->resumed_by : ctx->node;
     PyObject *module = ctx->node == NULL ? NULL : PyImport_ImportModule("doeff._errors");
     PyObject *text = module == NULL ? NULL
-                                    : PyObject_CallMethod(module, "resumed_twice", "OOO", ctx->effect, first->handler,
-                                                          by == NULL ? ctx->node->handler : by->handler);
+                                    : PyObject_CallMethod(module, "resumed_twice", "OOOO", ctx->effect, first->handler,
+                                                          by == NULL ? ctx->node->handler : by->handler,
+                                                          running_generator(ctx->machine));
     Py_XDECREF(module);
     if (text != NULL) {
         PyErr_SetObject(PyExc_RuntimeError, text);
@@ -432,6 +490,40 @@ is_last_owner(DoeffHandlerContext *ctx, PyObject *result, PyObject *k)
         ours = 2;
     }
     return ctx->state == CTX_CAPTURED && Py_REFCNT(ctx) == ours;
+}
+
+/* ctx.outer_k is to be gone on from with a program or Python frames: the handler is in force for them, unless its
+ * frame was left out, and env is theirs. */
+static int
+stand_outside(DoeffContext *cx, DoeffHandlerContext *ctx, const KontinuationTarget *target, PyObject *env)
+{
+    DoeffMachine *m = MACHINE_OF(cx);
+    DoeffFiber *outside = m->fiber;
+    Py_ssize_t len = outside->len;
+    if (ctx->bottom != NULL && ctx->bottom->ret_env != NULL) { /* as if the scope had ended */
+        context_set_env(cx, Py_NewRef(ctx->bottom->ret_env));
+    }
+    if (target->skip == 0 && context_install(cx, ctx->node->handler) < 0) {
+        return -1;
+    }
+    if ((target->skip == 0 ? cesk_adopt_env(cx, env) : cesk_use_env(cx, env)) == 0
+        && cesk_push_frames(cx, target->prefix) == 0) {
+        if (ctx->bottom != NULL) {
+            Py_XSETREF(ctx->bottom->ret_env, Py_NewRef(cx->env)); /* when our own chain has been unwound */
+        }
+        return 0;
+    }
+    if (m->fiber != outside) {
+        DoeffFiber *scope = m->fiber;
+        m->fiber = outside;
+        fiber_free(cx->st, scope);
+    }
+    while (outside->len > len) {
+        DoeffFrame frame = outside->frames[--outside->len];
+        Py_XDECREF(frame.a);
+        Py_XDECREF(frame.b);
+    }
+    return -1;
 }
 
 DoeffStep
@@ -494,7 +586,9 @@ handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyOb
         PyErr_SetString(PyExc_RuntimeError, "a handler cannot jump to the rest that a frame was given");
         goto wrong;
     }
-    if (target.part == K_OUTER && cesk_push_frames(cx, target.prefix) < 0) {
+    HandlerNode *outside = m->fiber->node;
+    int goes_on = target.part == K_OUTER && (step == DOEFF_PROGRAM || target.prefix != NULL);
+    if (goes_on && stand_outside(cx, ctx, &target, env) < 0) {
         goto wrong;
     }
     Py_CLEAR(target.prefix);
@@ -514,10 +608,10 @@ handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyOb
         }
         ctx->top = ctx->bottom = NULL;
         ctx->state = CTX_RESUMED;
-        (void)machine_unwind(m, top, bottom, step, what);
+        (void)machine_unwind(m, top, bottom, outside, step, what);
         return DOEFF_RAISE;
     }
-    if (ctx->bottom != NULL && ctx->bottom->ret_env != NULL) { /* as if the scope had ended */
+    if (!goes_on && ctx->bottom != NULL && ctx->bottom->ret_env != NULL) { /* as if the scope had ended */
         context_set_env(cx, Py_NewRef(ctx->bottom->ret_env));
     }
     scopes_leave(cx);
@@ -567,6 +661,12 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
         }
         return handler_go_to(cx, ctx, value, RECORD_FIELD(value, 0), RECORD_FIELD(value, 2),
                              RECORD_FIELD(value, 3), step, out);
+    }
+    if (DOEFF_UNLIKELY(type == st->Resumption_Type)) {
+        if (ctx->state != CTX_CAPTURED || handler_resume_origin(cx, ctx) == DOEFF_VALUE) {
+            resumption_returned(ctx, value);
+        }
+        return DOEFF_RAISE;
     }
     if (ctx->state == CTX_RESUMED) { /* resumed in the middle of the body: this is the scope's value */
         *out = Py_NewRef(value);
@@ -629,15 +729,6 @@ const DoeffFrameKind replacement_frame = {
 };
 
 /* ---- resuming in the middle of a body ---- */
-
-/* ctx.resume(value) and ctx.throw(error): programs that run the rest of the handled program up to
- * this handler and give its value to the body. */
-typedef struct Resumption {
-    PyObject_HEAD
-    PyObject *ctx;   /* strong */
-    PyObject *value; /* strong; NULL when an error is thrown */
-    PyObject *error; /* strong or NULL */
-} Resumption;
 
 static DoeffFiber *
 body_fiber(DoeffMachine *m, DoeffHandlerContext *ctx)
@@ -730,6 +821,26 @@ ctx_abandon(PyObject *self, PyObject *value)
     return record_new(st->rec.ResumeK, f);
 }
 
+static PyObject *
+resumption_repr(PyObject *op)
+{
+    Resumption *resumption = (Resumption *)op;
+    PyObject *name = node_handler_name(((DoeffHandlerContext *)resumption->ctx)->node);
+    PyObject *text = NULL;
+    int entered = name == NULL ? -1 : Py_ReprEnter(op); /* its value may lead back to it */
+    if (entered > 0) {
+        text = PyUnicode_FromString("...");
+    }
+    else if (entered == 0) {
+        text = resumption->error != NULL
+                   ? PyUnicode_FromFormat("<ctx.throw(%R) of handler %U, to be yielded>", resumption->error, name)
+                   : PyUnicode_FromFormat("<ctx.resume(%R) of handler %U, to be yielded>", resumption->value, name);
+        Py_ReprLeave(op);
+    }
+    Py_XDECREF(name);
+    return text;
+}
+
 static int
 resumption_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -760,6 +871,7 @@ resumption_dealloc(PyObject *op)
 static PyType_Slot resumption_slots[] = {
     {Py_tp_dealloc, resumption_dealloc},
     {Py_tp_traverse, resumption_traverse},
+    {Py_tp_repr, resumption_repr},
     {0, NULL},
 };
 

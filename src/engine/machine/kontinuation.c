@@ -148,6 +148,7 @@ target_of_list(EngineState *st, PyObject *list, KontinuationTarget *target)
     Py_ssize_t index = PyLong_AsSsize_t(PyTuple_GET_ITEM(origin, 1));
     Py_ssize_t length = PyLong_AsSsize_t(PyTuple_GET_ITEM(origin, 2));
     Py_ssize_t inner = PyLong_AsSsize_t(PyTuple_GET_ITEM(origin, 3));
+    Py_ssize_t lead = PyLong_AsSsize_t(PyTuple_GET_ITEM(origin, 4));
     target_of_view(view, target);
     int failed = 0;
     if (n - at != length - index && !(view->part == K_ALL && n - at == inner - index)) {
@@ -155,13 +156,16 @@ target_of_list(EngineState *st, PyObject *list, KontinuationTarget *target)
     }
     else if (target->part == K_ORIGIN && index >= inner) {
         target->part = K_OUTER;
-        failed = index > inner ? wrong_k(list) : 0;
+        target->skip = index - inner;
+        failed = target->skip > 1 ? wrong_k(list) : 0;
     }
-    else if (target->part != K_ORIGIN && index > 0) {
-        failed = wrong_k(list);
+    else if (target->part == K_ORIGIN) {
+        target->skip = index > lead ? index - lead : 0;
+        failed = index > 0 && index < lead ? wrong_k(list) : 0; /* what a forwarding handler waits for is one piece */
     }
     else {
         target->skip = index;
+        failed = index > (target->part == K_OUTER) ? wrong_k(list) : 0;
     }
     Py_DECREF(origin);
     if (!failed && at > 0) {
@@ -238,7 +242,9 @@ append_handler(PyObject *list, PyObject *maker, HandlerNode *node, PyObject *env
 {
     NativeHandler *native = (NativeHandler *)node->handler;
     if (native_handler_check(node->handler) && native->scope != NULL) {
-        return append_view(list, maker, native->scope->name, native->data, NULL, PyUnicode_FromString(""));
+        DoeffFrame shown = {native->scope, node->handler, native->data};
+        PyObject *text = native->scope->describe == NULL ? PyUnicode_FromString("") : native->scope->describe(&shown);
+        return append_view(list, maker, native->scope->name, native->data, NULL, text);
     }
     return append_view(list, maker, "HandlerFrame", node->handler, env, PyUnicode_FromString(""));
 }
@@ -270,7 +276,7 @@ view_maker(void)
 }
 
 static int
-append_delimited(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx)
+append_chain(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx)
 {
     DoeffFiber *fiber = ctx->state == CTX_CAPTURED ? ctx->top : NULL;
     for (; fiber != NULL; fiber = fiber == ctx->bottom ? NULL : fiber->parent) {
@@ -279,8 +285,35 @@ append_delimited(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx)
             return -1;
         }
     }
-    /* A forwarded effect: the handlers that forwarded it wait in between. */
     return 0;
+}
+
+/* A forwarded effect: what lies at its origin comes first, then each handler that forwarded it and its body.
+ * *lead: how many of these there are before the body that the answer goes to. */
+static int
+append_delimited(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx, Py_ssize_t *lead)
+{
+    Py_ssize_t n = 0;
+    for (DoeffHandlerContext *c = ctx->inner; c != NULL; c = c->inner) {
+        n++;
+    }
+    DoeffHandlerContext **forwarders = n == 0 ? NULL : PyMem_New(DoeffHandlerContext *, n);
+    if (n > 0 && forwarders == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    n = 0;
+    for (DoeffHandlerContext *c = ctx->inner; c != NULL && ctx->state == CTX_CAPTURED; c = c->inner) {
+        forwarders[n++] = c;
+    }
+    int failed = 0;
+    while (n > 0 && !failed) {
+        DoeffHandlerContext *c = forwarders[--n];
+        failed = append_chain(list, maker, c) < 0 || append_handler(list, maker, c->node, c->env) < 0;
+    }
+    PyMem_Free(forwarders);
+    *lead = PyList_GET_SIZE(list);
+    return failed ? -1 : append_chain(list, maker, ctx);
 }
 
 /* Where the frames outside the handler begin: below its own result frame. */
@@ -307,9 +340,9 @@ append_outer(PyObject *list, PyObject *maker, DoeffHandlerContext *ctx)
     return 0;
 }
 
-/* *inner: where the delimited part ends. */
+/* *inner: where the delimited part ends. *lead: how much of it belongs to the origin of a forwarded effect. */
 static int
-append_part(PyObject *list, PyObject *maker, Kontinuation *k, Py_ssize_t *inner)
+append_part(PyObject *list, PyObject *maker, Kontinuation *k, Py_ssize_t *inner, Py_ssize_t *lead)
 {
     for (Py_ssize_t i = 0; k->prefix != NULL && i < PyTuple_GET_SIZE(k->prefix); i++) {
         if (PyList_Append(list, PyTuple_GET_ITEM(k->prefix, i)) < 0) {
@@ -324,16 +357,17 @@ append_part(PyObject *list, PyObject *maker, Kontinuation *k, Py_ssize_t *inner)
         }
         return 0;
     }
-    if ((k->part == K_ALL || k->part == K_DELIMITED) && append_delimited(list, maker, k->ctx) < 0) {
+    if ((k->part == K_ALL || k->part == K_DELIMITED) && append_delimited(list, maker, k->ctx, lead) < 0) {
         return -1;
     }
     *inner = PyList_GET_SIZE(list);
     return k->part == K_ALL || k->part == K_OUTER ? append_outer(list, maker, k->ctx) : 0;
 }
 
-/* Lets each view know where it was taken from: (continuation, index, length, end of the delimited part). */
+/* Lets each view know where it was taken from: (continuation, index, length, end of the delimited part, end of what
+ * forwarding handlers wait for). */
 static int
-mark_views(EngineState *st, PyObject *op, PyObject *list, Py_ssize_t inner)
+mark_views(EngineState *st, PyObject *op, PyObject *list, Py_ssize_t inner, Py_ssize_t lead)
 {
     Kontinuation *k = (Kontinuation *)op;
     Py_ssize_t skipped = k->prefix == NULL ? 0 : PyTuple_GET_SIZE(k->prefix);
@@ -344,7 +378,7 @@ mark_views(EngineState *st, PyObject *op, PyObject *list, Py_ssize_t inner)
         of_turn((Kontinuation *)whole, k->turn);
     }
     for (Py_ssize_t i = 0; !failed && i < length; i++) {
-        PyObject *origin = Py_BuildValue("Onnn", whole, i, length, inner - skipped);
+        PyObject *origin = Py_BuildValue("Onnnn", whole, i, length, inner - skipped, lead - skipped);
         failed = origin == NULL;
         /* A Python frame that was pushed stands for itself and takes no mark. */
         if (!failed && PyObject_GenericSetAttr(PyList_GET_ITEM(list, skipped + i), st->str_origin, origin) < 0) {
@@ -361,10 +395,10 @@ k_list(PyObject *op)
 {
     PyObject *maker = view_maker();
     PyObject *list = maker == NULL ? NULL : PyList_New(0);
-    Py_ssize_t inner = 0;
+    Py_ssize_t inner = 0, lead = 0;
     if (list != NULL
-        && (append_part(list, maker, (Kontinuation *)op, &inner) < 0
-            || mark_views(engine_state_of(Py_TYPE(op)), op, list, inner) < 0)) {
+        && (append_part(list, maker, (Kontinuation *)op, &inner, &lead) < 0
+            || mark_views(engine_state_of(Py_TYPE(op)), op, list, inner, lead) < 0)) {
         Py_CLEAR(list);
     }
     Py_XDECREF(maker);

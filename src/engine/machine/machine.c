@@ -400,10 +400,11 @@ insert_abandon(DoeffFiber *fiber, Py_ssize_t at, const DoeffFrameKind *kind, PyO
 }
 
 int
-machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep next, PyObject *what)
+machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, HandlerNode *outside, DoeffStep next,
+               PyObject *what)
 {
     DoeffFiber *here = m->fiber;
-    fiber_mask_chain(top, bottom, here->node);
+    fiber_mask_chain(top, bottom, outside);
     bottom->parent = NULL;
     if (insert_abandon(here, here->len, abandon_kind(next), what) < 0) {
         fiber_free_chain(m->cx.st, top);

@@ -188,9 +188,10 @@ RunEnd machine_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **ou
  * DOEFF_PROGRAM what turn->plain said when it came. RUN_STEPPED and the next control (strong), told by *turn. */
 RunEnd machine_turn(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Turn *turn);
 /* Unwinds a captured chain by GeneratorExit, which is set for the caller to deliver; its finally
- * blocks perform their effects under the handlers outside. Then `next` happens with what (stolen:
+ * blocks perform their effects under the handlers from `outside` on. Then `next` happens with what (stolen:
  * value, program, or exception) at what is the top now. -1 with another error set. */
-int machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, DoeffStep next, PyObject *what);
+int machine_unwind(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom, HandlerNode *outside /* borrowed */,
+                   DoeffStep next, PyObject *what);
 /* The same for the innermost `count` frames and handlers of the current continuation. */
 int machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyObject *what);
 /* The same for the whole current continuation: the task ends with what. */

@@ -356,6 +356,13 @@ static PyType_Spec generator_program_spec = {
 static int
 with_handler_init(RecordInfo *info, PyObject **f)
 {
+    if (program_check(info->st, f[0]) && PyCallable_Check(f[1]) && !program_check(info->st, f[1])) {
+        PyErr_Format(PyExc_TypeError,
+                     "handler and program are swapped: write WithHandler(handler, program), got a program (%s) where "
+                     "the handler goes",
+                     Py_TYPE(f[0])->tp_name);
+        return -1;
+    }
     if (!PyCallable_Check(f[0])) {
         PyErr_Format(PyExc_TypeError, "handler must be callable as handler(effect, ctx), got %s",
                      Py_TYPE(f[0])->tp_name);
