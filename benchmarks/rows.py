@@ -19,6 +19,7 @@ from itertools import repeat
 from statistics import median
 from time import process_time_ns
 
+import aio_rows
 import measure
 import task_rows
 from doeff import (
@@ -474,6 +475,25 @@ ROWS = [
     Row("the same among 10,000 tasks", "x among 10", (1.3, 1.3), task_rows.turn_among_many),
     Row("a waiter woken by a promise", "x asyncio's Event", (0.15, 0.15), task_rows.wake),
     Row(f"{task_rows.CROWD:,} sleeping tasks, each", "x asyncio's spawn", (0.5, 0.5), task_rows.sleeping),
+    Row(
+        "Await of what suspends once",
+        "x create_task",
+        (1.1, 1.1),
+        partial(aio_rows.one, aio_rows.suspends),
+    ),
+    Row(
+        "Await of what does not suspend",
+        "x create_task",
+        (0.5, 0.5) if sys.version_info >= (3, 12) else (1.0, 1.15),
+        partial(aio_rows.one, aio_rows.does_not),
+    ),
+    Row(
+        f"{aio_rows.TOGETHER:,} Awaits at once",
+        "x asyncio.gather",
+        (1.2, 1.2),
+        aio_rows.together,
+    ),
+    Row("async_run of nothing", "calls", (30, 30), aio_rows.run_of_nothing),
     Row("blocked task beside its generator", "bytes", (400, 400), task_rows.bytes_of_blocked_task),
     Row(
         f"each of {task_rows.MULTITUDE:,} waiting tasks",
