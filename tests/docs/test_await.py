@@ -13,6 +13,7 @@ import doeff
 from doeff import (
     Await,
     Cancel,
+    CESKState,
     Delay,
     Gather,
     Pure,
@@ -20,11 +21,13 @@ from doeff import (
     Spawn,
     TaskCancelledError,
     Wait,
+    WithHandler,
     async_handlers_preset,
     async_run,
     do,
 )
-from doeff.cesk.result import PythonAsyncSyntaxEscape
+from doeff.cesk.result import Done, Failed, PythonAsyncSyntaxEscape
+from doeff.cesk.step import step
 from doeff.effects import PythonAsyncioAwaitEffect
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -175,3 +178,32 @@ def test_fetch_json(stack: list[Any]) -> None:
 
     assert asyncio.run(main()) == {"path": "/x"}
     gc.collect()
+
+
+def test_the_loop_of_the_specification() -> None:
+    """The async_run of SPEC-CESK-005 steps through both handlers that escape."""
+
+    @do
+    def program():
+        one = yield Await(soon(1))
+        yield Delay(0.001)
+        task = yield Spawn(Await(soon(2, 3)))
+        return one, (yield Wait(task))
+
+    async def main() -> Any:
+        under: Any = program()
+        for handler in reversed(async_handlers_preset):
+            under = WithHandler(handler, under)
+        state = CESKState.initial(under)
+        while True:
+            result: Any = step(state)
+            if isinstance(result, PythonAsyncSyntaxEscape):
+                state = await result.action()
+                continue
+            if isinstance(result, Done):
+                return result.value
+            assert not isinstance(result, Failed), result
+            await asyncio.sleep(0)
+            state = result
+
+    assert asyncio.run(main()) == (1, 2)

@@ -240,6 +240,17 @@ parking_dealloc(PyObject *op)
     Py_DECREF(tp);
 }
 
+static PyObject *
+parking_frame(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+{
+    Py_RETURN_NONE;
+}
+
+static PyGetSetDef parking_getset[] = { /* coroutines are known by it */
+    {"cr_frame", parking_frame, NULL, NULL, NULL},
+    {NULL},
+};
+
 static PyMethodDef parking_methods[] = {
     {"send", parking_send_method, METH_O, NULL},
     {"throw", (PyCFunction)(void (*)(void))parking_throw, METH_FASTCALL, NULL},
@@ -256,6 +267,7 @@ static PyType_Slot parking_slots[] = {
     {Py_tp_iternext, parking_next},
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, parking_send},
+    {Py_tp_getset, parking_getset},
     {Py_tp_methods, parking_methods},
     {0, NULL},
 };
