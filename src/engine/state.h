@@ -70,6 +70,7 @@
     X(PyTypeObject, ExternalPromise_Type)                            \
     X(PyTypeObject, Queue_Type)                                      \
     X(PyTypeObject, Semaphore_Type)                                  \
+    X(PyObject, normal_priority) /* PRIORITY_NORMAL */               \
     X(PyTypeObject, Nursery_Type)                                    \
     X(PyTypeObject, Schedule_Type)                                   \
     /* aio */                                                        \

@@ -759,7 +759,7 @@ spawn_construct(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (DOEFF_LIKELY(nkw == 0) && program_check(st, f[0])) { /* what spawn_init would make of it */
         f[1] = Py_NewRef(Py_None);
         f[2] = Py_NewRef(st->empty_env);
-        f[3] = PyLong_FromLong(PRIORITY_NORMAL); /* a small int: there already */
+        f[3] = Py_NewRef(st->normal_priority);
         f[4] = Py_NewRef(Py_False);
         Py_INCREF(f[0]);
         return spawn_stamped(info, f);
@@ -787,7 +787,8 @@ task_spawn(DoeffContext *cx, PyObject *effect)
     HandlerNode *node;
     PyObject *env;
     task_origin(cx, &node, &env);
-    int priority = priority_of(RECORD_FIELD(effect, 3), PRIORITY_NORMAL);
+    PyObject *wanted = RECORD_FIELD(effect, 3);
+    int priority = wanted == cx->st->normal_priority ? PRIORITY_NORMAL : priority_of(wanted, PRIORITY_NORMAL);
     DoeffTask *t = task_new(cx, Py_NewRef(RECORD_FIELD(effect, 0)), node, env, 0, priority);
     if (t != NULL && RECORD_FIELD(effect, 4) == Py_True) {
         DoeffScheduler *s = scheduler_if_any(cx);
@@ -959,6 +960,10 @@ int
 task_room_init(PyObject *module, EngineState *st, NativeHandler *handler)
 {
     st->Task_Type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &task_spec, NULL);
+    st->normal_priority = PyLong_FromLong(PRIORITY_NORMAL);
+    if (st->normal_priority == NULL) {
+        return -1;
+    }
     for (PyGetSetDef *def = PyGen_Type.tp_getset; def->name != NULL; def++) {
         if (strcmp(def->name, "gi_frame") == 0) {
             st->generator_frame = def->get;
