@@ -254,8 +254,12 @@ until_deadline(DoeffQueue *q)
     struct DoeffScheduler *s = q->scheduler;
     long long left = -1;
     if (s->timers > 0 && s->clock == NULL) {
-        left = s->heap[0].when - timer_now(s);
-        left = left < 0 ? 0 : left;
+        long long now = timer_now(s);
+        if (q->scheduler != s) { /* an event loop's clock is Python code: the run has ended meanwhile */
+            return 0;
+        }
+        left = s->timers > 0 ? s->heap[0].when - now : -1;
+        left = s->timers > 0 && left < 0 ? 0 : left;
     }
     if (s->phase == RUN_CLOSES) {
         long long close = s->close_at - queue_clock_ns();
@@ -339,7 +343,7 @@ get(DoeffQueue *q, int block, long long timeout)
         if (PyErr_Occurred()) {
             return NULL;
         }
-        if (q->first != NULL || (q->extra != NULL && PyList_GET_SIZE(q->extra) > 0)) {
+        if (q->scheduler == NULL || q->first != NULL || (q->extra != NULL && PyList_GET_SIZE(q->extra) > 0)) {
             continue; /* an event loop's clock is Python code: it arrived meanwhile */
         }
         if (left == 0) {

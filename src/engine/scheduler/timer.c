@@ -16,15 +16,18 @@ timer_now(DoeffScheduler *s)
     if (s->clock != NULL) {
         return s->clock_ns;
     }
-    if (s->machine->loop_time != NULL) {
-        PyObject *now = PyObject_CallNoArgs(s->machine->loop_time);
+    if (s->machine->loop_time != NULL) { /* Python code: a getter of another thread may see the run end meanwhile */
+        long long skew = s->skew;
+        PyObject *clock = Py_NewRef(s->machine->loop_time);
+        PyObject *now = PyObject_CallNoArgs(clock);
         double seconds = now == NULL ? -1.0 : PyFloat_AsDouble(now);
         Py_XDECREF(now);
-        if (seconds == -1.0 && PyErr_Occurred()) {
-            PyErr_WriteUnraisable(s->machine->loop_time);
-            return queue_clock_ns() + s->skew;
+        int failed = seconds == -1.0 && PyErr_Occurred() != NULL;
+        if (failed) {
+            PyErr_WriteUnraisable(clock);
         }
-        return queue_seconds_to_ns(seconds) + s->skew;
+        Py_DECREF(clock);
+        return (failed ? queue_clock_ns() : queue_seconds_to_ns(seconds)) + skew;
     }
     return queue_clock_ns() + s->skew;
 }
