@@ -116,9 +116,7 @@ def waiter(future):
 
 
 def resident() -> int:
-    return int(
-        Path("/proc/self/statm").read_text().split()[1]
-    ) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def suspended():

@@ -176,7 +176,9 @@ def survey_files(root: str, paths: list[str]) -> EffectGenerator[None]:
     tasks = []
     for path in paths:
         task = survey_file(limit, os.path.join(root, path))
-        tasks.append((yield Spawn(task, priority=PRIORITY_IDLE)))  # adding up goes first
+        tasks.append(
+            (yield Spawn(task, priority=PRIORITY_IDLE))
+        )  # adding up goes first
     for done, (path, task) in enumerate(zip(paths, tasks, strict=True)):
         yield Progress(done, len(paths))
         yield add_up(path, (yield Wait(task)))

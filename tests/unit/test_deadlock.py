@@ -103,7 +103,14 @@ def test_dl_2_who_waits_for_what():
 
     error = value(main())
     assert len(error.parked_waiters) == 5
-    for part in ("main", "Gather", "AcquireSemaphore", "parked", "child", "test_deadlock.py"):
+    for part in (
+        "main",
+        "Gather",
+        "AcquireSemaphore",
+        "parked",
+        "child",
+        "test_deadlock.py",
+    ):
         assert part in str(error)
     assert [len(tasks) for tasks in error.semaphore_waiters.values()] == [1]
 

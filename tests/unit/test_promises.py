@@ -59,7 +59,11 @@ def test_pr_1_settled_once():
         for promise in (a, b):
             errors.append((yield Safe(CompletePromise(promise, 2))).error)
             errors.append((yield Safe(FailPromise(promise, ValueError()))).error)
-        return {type(e) for e in errors}, (yield Wait(a.future)), (yield Safe(Wait(b.future))).error
+        return (
+            {type(e) for e in errors},
+            (yield Wait(a.future)),
+            (yield Safe(Wait(b.future))).error,
+        )
 
     kinds, first, error = value(main())
     assert kinds == {RuntimeError}
@@ -260,7 +264,9 @@ def test_ex_1_from_a_thread_a_task_a_del_and_a_signal_handler():
         thread = from_thread(lambda: threaded.complete("thread"))
         yield Spawn(task())
         Drops()
-        before = signal.signal(signal.SIGUSR1, lambda *_: signalled.fail(KeyError("signal")))
+        before = signal.signal(
+            signal.SIGUSR1, lambda *_: signalled.fail(KeyError("signal"))
+        )
         try:
             signal.raise_signal(signal.SIGUSR1)
         finally:

@@ -383,7 +383,9 @@ def test_1_14_at_most_ten_are_spelled_out():
 
 def test_1_14_a_filter_never_changes_the_outcome(monkeypatch):
     unraisable = []
-    monkeypatch.setattr("sys.unraisablehook", lambda what: unraisable.append(what.exc_type))
+    monkeypatch.setattr(
+        "sys.unraisablehook", lambda what: unraisable.append(what.exc_type)
+    )
 
     @do
     def main():
@@ -497,7 +499,9 @@ def test_ar_6_the_queue():
     assert seen == [(True, 0), (False, 1)]
 
 
-@pytest.mark.parametrize("answer", ["nothing", "raises", "names", "names wrongly", "unhashable"])
+@pytest.mark.parametrize(
+    "answer", ["nothing", "raises", "names", "names wrongly", "unhashable"]
+)
 def test_ar_7_and_8_what_is_taken_is_applied(answer):
     box = []
 
@@ -532,7 +536,9 @@ def test_ar_7_and_8_what_is_taken_is_applied(answer):
 
 
 def test_ar_9_without_a_wait_handler():
-    handlers = [h for h in sync_handlers_preset if h is not public.sync_external_wait_handler]
+    handlers = [
+        h for h in sync_handlers_preset if h is not public.sync_external_wait_handler
+    ]
     assert run(waits_for_outside([]), handlers).value == [["e", None], ("f",)]
     nobody = [h for h in handlers if h is not public.scheduler_state_handler]
 
@@ -653,7 +659,9 @@ def test_ru_5_nested_runs_and_other_threads():
         return (yield Gather(*tasks))
 
     results = []
-    threads = [threading.Thread(target=lambda: results.append(value(main()))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: results.append(value(main()))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     results.append(value(main()))
@@ -863,7 +871,9 @@ def test_ro_9_the_deprecated_complete_from_a_del_in_the_middle_of_things():
             else:
                 yield Discard(victim)
             gc.collect()
-            log.append((yield Safe(Gather(p.future, member(0), member(1), p.future))).is_err())
+            log.append(
+                (yield Safe(Gather(p.future, member(0), member(1), p.future))).is_err()
+            )
         return log
 
     threshold = gc.get_threshold()
@@ -933,7 +943,9 @@ def test_ro_10_an_exception_that_cannot_be_shown():
 
 def test_ro_10_a_generator_that_ignores_its_end(monkeypatch):
     unraisable = []
-    monkeypatch.setattr("sys.unraisablehook", lambda what: unraisable.append(str(what.exc_value)))
+    monkeypatch.setattr(
+        "sys.unraisablehook", lambda what: unraisable.append(str(what.exc_value))
+    )
 
     @do
     def stubborn():

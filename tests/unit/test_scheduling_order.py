@@ -167,7 +167,13 @@ def test_1_11_any_int(log):
         yield Gather(*tasks)
 
     run(main())
-    assert [entry.split(":")[0] for entry in log] == ["1e+30", "7e+00", "0e+00", "-5e+00", "-1e+30"]
+    assert [entry.split(":")[0] for entry in log] == [
+        "1e+30",
+        "7e+00",
+        "0e+00",
+        "-5e+00",
+        "-1e+30",
+    ]
     with pytest.raises(TypeError):
         Spawn(Pure(1), priority="high")
     assert (PRIORITY_IDLE, PRIORITY_NORMAL, PRIORITY_HIGH) == (0, 10, 20)
@@ -476,7 +482,9 @@ def test_so_7_the_same_schedule_every_time():
         def main():
             tasks = []
             for n in range(20):
-                tasks.append((yield Spawn(worker(log, f"{n}.", 1 + n % 4), priority=n % 3)))
+                tasks.append(
+                    (yield Spawn(worker(log, f"{n}.", 1 + n % 4), priority=n % 3))
+                )
                 yield Delay(0)
             yield Gather(*tasks, worker(log, "g", 3), worker(log, "h", 2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import threading
 import weakref
@@ -423,3 +424,25 @@ def test_a_second_resume_names_both_handlers():
     assert "Choose" in text
     assert f"first ({__file__}:" in text
     assert f"second ({__file__}:" in text
+
+
+def test_a_task_left_half_way_leaves_its_context():
+    variable = contextvars.ContextVar("variable")
+
+    @do
+    def child():
+        yield Get("s")
+        yield Get("s")
+
+    @do
+    def program():
+        yield Wait((yield Spawn(child())))
+
+    for steps in range(1, 20):
+        variable.set("before")
+        state = CESKState.initial(under_preset(program()), {}, {"s": 0})
+        for _ in range(steps):
+            state = step(state)
+        variable.set("mine")
+        del state
+        assert variable.get() == "mine", steps

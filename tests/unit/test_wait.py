@@ -81,7 +81,11 @@ def test_waitables():
         with pytest.raises(TypeError, match="future"):
             Wait(promise)
         external.complete(2)
-        return (yield Wait(waitable=task)), (yield Wait(external)), (yield Wait(external.future))
+        return (
+            (yield Wait(waitable=task)),
+            (yield Wait(external)),
+            (yield Wait(external.future)),
+        )
 
     assert value(main()) == (1, 2, 2)
 
@@ -245,7 +249,11 @@ def test_wa_4_waiting_for_oneself(how):
 def test_wa_5_a_handle_of_another_run():
     @do
     def other():
-        return (yield Spawn(Pure(1))), (yield CreatePromise()), (yield CreateExternalPromise())
+        return (
+            (yield Spawn(Pure(1))),
+            (yield CreatePromise()),
+            (yield CreateExternalPromise()),
+        )
 
     task, promise, external = value(other())
 
@@ -313,7 +321,11 @@ def test_ga_3_all_items_make_progress():
 def test_ga_4_the_first_failure_in_time():
     @do
     def main():
-        return (yield Safe(Gather(after(3, KeyError(3)), after(1, KeyError(1)), after(2, "x"))))
+        return (
+            yield Safe(
+                Gather(after(3, KeyError(3)), after(1, KeyError(1)), after(2, "x"))
+            )
+        )
 
     assert on_clock(main()).error.args == (1,)
 
@@ -596,7 +608,12 @@ def test_ro_6_a_chain_of_100_000_waits(end):
     def promise_done(promise):
         yield CompletePromise(promise, "done")
 
-    expected = {"value": "done", "failure": KeyError, "cancel": TaskCancelledError, "drop": None}
+    expected = {
+        "value": "done",
+        "failure": KeyError,
+        "cancel": TaskCancelledError,
+        "drop": None,
+    }
     assert value(main()) == expected[end]
 
 

@@ -83,7 +83,7 @@ leave_turn(Kontinuation *k)
 {
     DoeffMachine *m = k->machine;
     if (k->turn != 0 && m != NULL && k->turn == m->turns && --m->turn_views == 0 && !m->over && m->thread == 0) {
-        step_close(m, 1);
+        step_close(m);
     }
     k->turn = 0;
 }

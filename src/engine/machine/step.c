@@ -11,14 +11,11 @@
 /* ---- the end of a run ---- */
 
 void
-step_close(DoeffMachine *m, int paused)
+step_close(DoeffMachine *m)
 {
     m->over = 1;
     if (m->scheduler != NULL) {
-        if (paused) {
-            scheduler_go_on(m); /* it is freed in the context that it left */
-        }
-        scheduler_free(m);
+        scheduler_free(m); /* between two turns no task's context is entered */
     }
     DoeffFiber *fiber = m->fiber;
     m->fiber = NULL;
@@ -248,7 +245,7 @@ take_turn(DoeffMachine *m, PyObject *state, PyObject *prefix)
                                             : failed(m, out);
     if ((end == RUN_DONE || end == RUN_FAILED || result == NULL) && !m->over) {
         PyObject *pending = PyErr_GetRaisedException();
-        step_close(m, end == RUN_STEPPED || end == RUN_ESCAPED);
+        step_close(m);
         if (pending != NULL) {
             PyErr_SetRaisedException(pending);
         }

@@ -10,8 +10,8 @@
 
 #include "machine.h"
 
-/* The run is over, if need be before its end: closes what is open. paused: between two turns. */
-void step_close(DoeffMachine *m, int paused);
+/* The run is over, if need be before its end: closes what is open. */
+void step_close(DoeffMachine *m);
 int step_room_init(PyObject *module, EngineState *st);
 
 #endif
