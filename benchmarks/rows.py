@@ -470,11 +470,33 @@ ROWS = [
         (120, 120),
         bytes_of_nested_program,
     ),
-    Row("Spawn and its share of Gather", "x asyncio", (0.085, 0.085), task_rows.spawn_and_gather),
-    Row("an Ask that ends a turn, 10 tasks", CALLS_OVER, (1.8, 1.8), partial(task_rows.turn_over_driven, 10)),
-    Row("the same among 10,000 tasks", "x among 10", (1.3, 1.3), task_rows.turn_among_many),
-    Row("a waiter woken by a promise", "x asyncio's Event", (0.15, 0.15), task_rows.wake),
-    Row(f"{task_rows.CROWD:,} sleeping tasks, each", "x asyncio's spawn", (0.5, 0.5), task_rows.sleeping),
+    Row(
+        "Spawn and its share of Gather",
+        "x asyncio",
+        (0.085, 0.085),
+        task_rows.spawn_and_gather,
+    ),
+    Row(
+        "an Ask that ends a turn, 10 tasks",
+        CALLS_OVER,
+        (1.8, 1.8),
+        partial(task_rows.turn_over_driven, 10),
+    ),
+    Row(
+        "the same among 10,000 tasks",
+        "x among 10",
+        (1.3, 1.3),
+        task_rows.turn_among_many,
+    ),
+    Row(
+        "a waiter woken by a promise", "x asyncio's Event", (0.15, 0.15), task_rows.wake
+    ),
+    Row(
+        f"{task_rows.CROWD:,} sleeping tasks, each",
+        "x asyncio's spawn",
+        (0.5, 0.5),
+        task_rows.sleeping,
+    ),
     Row(
         "Await of what suspends once",
         "x create_task",
@@ -494,7 +516,12 @@ ROWS = [
         aio_rows.together,
     ),
     Row("async_run of nothing", "calls", (30, 30), aio_rows.run_of_nothing),
-    Row("blocked task beside its generator", "bytes", (400, 400), task_rows.bytes_of_blocked_task),
+    Row(
+        "blocked task beside its generator",
+        "bytes",
+        (400, 400),
+        task_rows.bytes_of_blocked_task,
+    ),
     Row(
         f"each of {task_rows.MULTITUDE:,} waiting tasks",
         f"x of {task_rows.CROWD:,}",

@@ -389,7 +389,8 @@ def holding(fail=False):
 
 
 def leak_dropped_by_a_return():
-    return run(holding()).raw_store["count"]
+    result = run(holding())
+    return result.value, result.raw_store["count"]
 
 
 def leak_dropped_by_an_error():

@@ -23,9 +23,9 @@ def main():
 
 
 def choices_of(schedule):
-    return sync_run(
-        main(), with_schedule(sync_handlers_preset, schedule)
-    ).schedule.choices
+    result = sync_run(main(), with_schedule(sync_handlers_preset, schedule))
+    assert result.value is None  # raises what the run ended with
+    return result.schedule.choices
 
 
 def leak_seed():

@@ -12,7 +12,7 @@ from doeff import (
     do,
     sync_handlers_preset,
 )
-from doeff.cesk.result import PythonAsyncSyntaxEscape
+from doeff.cesk.result import Failed, PythonAsyncSyntaxEscape
 from doeff.cesk.state import CESKState
 from doeff.cesk.step import step
 
@@ -60,6 +60,8 @@ def end(state, steps=1000):
     while steps and isinstance(state, CESKState):
         state = step(state)
         steps -= 1
+    if isinstance(state, Failed):
+        raise state.exception
     return state
 
 

@@ -114,7 +114,7 @@ def test_frames_in_front_of_outer_k_run_under_the_handler():
     @do
     def handler(effect, ctx):
         if isinstance(effect, Ping):
-            return ResumeK(k=[Asks()] + ctx.outer_k, value="frame")
+            return ResumeK(k=[Asks()] + ctx.outer_k, value="frame")  # noqa: RUF005
         if isinstance(effect, Pong):
             return "pong"
         return (yield effect)
@@ -142,7 +142,11 @@ def test_effects_of_a_cleanup_do_not_come_to_the_handler_that_dropped_it():
             yield Tell("closed")
 
     result = run(WithHandler(handler, cleans()))
-    assert (result.value, seen, result.raw_store["__log__"]) == (1, ["Ping"], ["closed"])
+    assert (result.value, seen, result.raw_store["__log__"]) == (
+        1,
+        ["Ping"],
+        ["closed"],
+    )
 
 
 def test_delimited_k_of_a_forwarded_effect_begins_at_its_origin():
@@ -248,7 +252,9 @@ def test_the_repr_of_a_resumption():
         value = []
         resumption = ctx.resume(value)
         value.append(resumption)
-        texts.extend([repr(ctx.resume(5)), repr(ctx.throw(KeyError(1))), repr(resumption)])
+        texts.extend(
+            [repr(ctx.resume(5)), repr(ctx.throw(KeyError(1))), repr(resumption)]
+        )
         return (yield ctx.resume(0))
 
     run(WithHandler(handler, ping()))
@@ -268,7 +274,9 @@ def test_with_handler_with_its_arguments_swapped():
         lambda: WithHandler(ping(), handler),
         lambda: WithHandler(handler=Ping(), program=lambda effect, ctx: None),
     ):
-        with pytest.raises(TypeError, match=r"swapped: write WithHandler\(handler, program\)"):
+        with pytest.raises(
+            TypeError, match=r"swapped: write WithHandler\(handler, program\)"
+        ):
             wrong()
     with pytest.raises(TypeError, match="call it"):
         WithHandler(handler, ping)

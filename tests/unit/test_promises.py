@@ -191,11 +191,14 @@ def test_pr_4_not_for_external_promises():
 def test_the_deprecated_methods_settle_for_real():
     @do
     def completer(p, q):
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="use `yield"):
             p.complete(7)
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="use `yield"):
             q.fail(KeyError("k"))
-        with pytest.warns(DeprecationWarning), pytest.raises(RuntimeError):
+        with (
+            pytest.warns(DeprecationWarning, match="use `yield"),
+            pytest.raises(RuntimeError),
+        ):
             p.complete(8)
         yield Pure(None)
 
@@ -207,7 +210,10 @@ def test_the_deprecated_methods_settle_for_real():
 
     first, args, promise = value(main())
     assert (first, args) == (7, ("k",))
-    with pytest.warns(DeprecationWarning), pytest.raises(RuntimeError):
+    with (
+        pytest.warns(DeprecationWarning, match="use `yield"),
+        pytest.raises(RuntimeError),
+    ):
         promise.complete(1)
 
 
@@ -218,7 +224,7 @@ def test_the_deprecated_methods_refuse_other_threads():
         errors = []
 
         def elsewhere():
-            with pytest.warns(DeprecationWarning):
+            with pytest.warns(DeprecationWarning, match="use `yield"):
                 try:
                     p.complete(1)
                 except RuntimeError as error:

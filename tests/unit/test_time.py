@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
 import pytest
@@ -196,7 +196,7 @@ def test_ti_8_naive_and_aware_targets():
 
     target = NOON + timedelta(hours=1)
     assert on_clock(until(target)) == target
-    aware = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    aware = datetime(2024, 1, 1, tzinfo=UTC)
     later = datetime(2024, 1, 1, 3, tzinfo=timezone(timedelta(hours=1)))
     assert on_clock(until(later), aware) == later
     assert on_clock(until(target.astimezone())) == target
@@ -208,9 +208,9 @@ def test_ti_8_on_the_wall_clock():
         target = datetime.now() + timedelta(milliseconds=5)
         yield WaitUntil(target)
         late = datetime.now() >= target
-        target = datetime.now(timezone.utc) + timedelta(milliseconds=5)
+        target = datetime.now(UTC) + timedelta(milliseconds=5)
         yield WaitUntil(target)
-        return late and datetime.now(timezone.utc) >= target
+        return late and datetime.now(UTC) >= target
 
     assert value(main())
 

@@ -32,7 +32,6 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
-
 from doeff.cesk.handlers import core_handler
 
 NOON = datetime(2024, 1, 1, 12)
