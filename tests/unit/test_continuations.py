@@ -332,3 +332,22 @@ def test_puts_before_a_jump_stay():
 
     result = run(WithHandler(handler, ping()))
     assert (result.value, result.raw_store) == (2, {"n": 1})
+
+
+def test_a_state_put_together_again_at_every_step_comes_to_an_end():
+    from doeff.cesk.result import Done
+    from doeff.cesk.step import step
+
+    @do
+    def program():
+        return (yield Local({"where": "inside"}, Pure(1))), (yield Pure(2))
+
+    whole = program()
+    for handler in reversed(sync_handlers_preset):
+        whole = WithHandler(handler, whole)
+    state = CESKState.initial(whole, {"where": "outside"})
+    for _ in range(100):
+        if isinstance(state, Done):
+            break
+        state = step(CESKState(state.C, dict(state.E), state.S, list(state.K)))
+    assert state.value == (1, 2)
