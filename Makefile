@@ -5,6 +5,7 @@
 #   make test-312          the same with another Python (also: make test PYTHON=python3.12)
 #   make leaks oom asan    the same bodies and tests under a debug interpreter, failing allocations, sanitizers
 #   make example           examples/native_handler, built and tested in an environment of its own
+#   make links             examples/link_checker on a site of its own
 #   make bench             table of costs as ratios to plain Python; bench-instructions counts instructions
 #   make lint format docs clean
 #
@@ -78,7 +79,7 @@ $(DEV_TOOLS): $(TEST_TOOLS) pyproject.toml
 	@touch $@
 
 # ---- what people type --------------------------------------------------------------------------
-.PHONY: help demo example run-example test install install-test leaks run-leaks oom asan run-asan bench bench-instructions lint format docs clean
+.PHONY: help demo links example run-example test install install-test leaks run-leaks oom asan run-asan bench bench-instructions lint format docs clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -90,6 +91,10 @@ install-test: $(INSTALLED) $(TEST_TOOLS)
 demo: $(INSTALLED)
 	@echo "== main job: python $(MAIN_JOB)"
 	PYTHONPATH=examples $(VENV)/bin/python $(MAIN_JOB)
+
+links: install-test
+	@echo "== links of a site on the loopback address"
+	PYTHONPATH=examples $(VENV)/bin/python -m doeff run link_checker:program
 
 test: install-test
 	@echo "== tests on the installed package, Python $(INTERPRETER_VERSION)"
