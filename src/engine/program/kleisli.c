@@ -235,7 +235,7 @@ call_spent(DoeffContext *cx, KleisliCall *call)
     Py_DECREF(call);
 }
 
-DoeffStep
+DOEFF_ALWAYS_INLINED DoeffStep
 kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
 {
     KleisliCall *call = (KleisliCall *)program;

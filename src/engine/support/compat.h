@@ -131,8 +131,10 @@ compat_monotonic_ns(void)
 
 #if defined(__GNUC__) || defined(__clang__)
 #define DOEFF_INLINE static inline __attribute__((always_inline))
+#define DOEFF_ALWAYS_INLINED __attribute__((always_inline)) inline /* a function of another room, by the linker */
 #else
 #define DOEFF_INLINE static inline
+#define DOEFF_ALWAYS_INLINED
 #endif
 
 #ifdef Py_GIL_DISABLED
