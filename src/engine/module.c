@@ -70,6 +70,8 @@ drain(EngineState *st)
     kleisli_drain_calls(st);
     freelist_drain_raw(&st->free_fibers);
     freelist_drain(&st->free_ctx);
+    handler_show_resumption(st);
+    freelist_drain(&st->free_resumptions);
     freelist_drain(&st->free_machines);
     freelist_drain(&st->free_results);
     freelist_drain(&st->free_task_states);

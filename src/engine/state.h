@@ -157,6 +157,8 @@ typedef struct EngineState {
     size_t record_count;
     DoeffFreeList free_fibers; /* plain structs */
     DoeffFreeList free_ctx;
+    DoeffFreeList free_resumptions;
+    PyObject *unseen_resumption; /* the last one, while it is alive and the collector does not know it; borrowed */
     CallPool calls[CALL_POOLS]; /* by number of arguments */
     int calls_left; /* to be made the short way, before those still alive are shown to the collector */
     DoeffFreeList free_machines;

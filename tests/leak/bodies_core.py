@@ -413,3 +413,27 @@ def returns_a_resumption(effect: Ping, ctx):
 
 def leak_resumption_that_is_returned():
     return error_of(WithHandler(returns_a_resumption, closing()), TypeError)
+
+
+@do
+def keeping_itself(effect: Ping, ctx):
+    effect.number = (ctx, ctx.resume(0))
+    kept = ctx.resume(effect)
+    return (yield kept)
+
+
+@do
+def pinging_on(fail=False):
+    for _ in range(3):
+        yield Ping()
+    if fail:
+        raise Refused("at the end")
+    return "end"
+
+
+def leak_resumed_in_the_middle_by_what_is_kept():
+    return run(WithHandler(keeping_itself, pinging_on())).value
+
+
+def leak_failed_below_bodies_that_wait():
+    return error_of(WithHandler(keeping_itself, pinging_on(fail=True)), Refused)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -21,6 +23,9 @@ from doeff import (
 
 
 class Choose(EffectBase):
+    class Refused(Exception):
+        pass
+
     def __init__(self, *options):
         self.options = options
 
@@ -235,3 +240,86 @@ def test_throw_wants_an_exception(wrong):
     result = run(WithHandler(handler, Choose()))
     assert isinstance(result.error, TypeError)
     assert "error must be an exception" in str(result.error)
+
+
+class Box(list):
+    __slots__ = ("__weakref__",)
+
+
+def circles():
+    """Handlers' bodies that leave a cycle through a context or a resumption behind them."""
+
+    @do
+    def context_in_the_effect(effect: Choose, ctx):
+        effect.options = (effect, ctx, boxed(Box()))
+        return (yield ctx.resume(1))
+
+    @do
+    def resumption_in_its_value(effect: Choose, ctx):
+        box = boxed(Box())
+        resumption = ctx.resume(box)
+        box.append(resumption)
+        return (yield resumption)
+
+    @do
+    def resumption_that_is_not_performed(effect: Choose, ctx):
+        box = boxed(Box())
+        box.append(ctx.resume(box))
+        return (yield ctx.resume(1))
+
+    @do
+    def resumption_in_the_effect(effect: Choose, ctx):
+        resumption = ctx.resume(1)
+        effect.options = (resumption, boxed(Box()))
+        return (yield resumption)
+
+    @do
+    def context_of_a_body_that_is_dropped(effect: Choose, ctx):
+        effect.options = (effect, ctx, boxed(Box()))
+        yield ctx.resume(1)
+        raise Choose.Refused
+
+    boxes = []
+
+    def boxed(box):
+        boxes.append(weakref.ref(box))
+        return box
+
+    return boxes, [
+        context_in_the_effect,
+        resumption_in_its_value,
+        resumption_that_is_not_performed,
+        resumption_in_the_effect,
+        context_of_a_body_that_is_dropped,
+    ]
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_the_collector_finds_what_a_body_leaves_behind(which):
+    boxes, handlers = circles()
+
+    @do
+    def program():
+        for _ in range(3):
+            yield Choose()
+
+    with suppress(Choose.Refused):
+        run(WithHandler(handlers[which], program()))
+    assert len(boxes) == 3
+    gc.collect()
+    assert [box() for box in boxes] == [None, None, None]
+
+
+def test_a_thousand_bodies_wait_for_the_rest():
+    @do
+    def counting(effect: Choose, ctx):
+        return 1 + (yield ctx.resume(None))
+
+    @do
+    def program():
+        for _ in range(3000):
+            yield Choose()
+        return 0
+
+    for _ in range(2):
+        assert run(WithHandler(counting, program())).value == 3000

@@ -99,6 +99,9 @@ fiber_free(EngineState *st, DoeffFiber *fiber)
         if (frame.kind == &forward_frame) {
             forward_release(st, frame.a);
         }
+        if (frame.kind == &handler_result_frame || frame.kind == &replacement_frame) {
+            handler_track_if_kept((DoeffHandlerContext *)frame.a); /* it outlives its body */
+        }
         Py_XDECREF(frame.a);
         Py_XDECREF(frame.b);
     }

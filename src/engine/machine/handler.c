@@ -113,6 +113,10 @@ ctx_unmark_bottom(DoeffHandlerContext *ctx)
     ctx->attached_next = NULL;
 }
 
+/* A body that resumes in the middle keeps its context until the rest has ended, so a program that
+ * performs a thousand effects has a thousand of them: some 200 KB. */
+#define CONTEXTS_KEPT 1024
+
 static DoeffHandlerContext *
 ctx_new(EngineState *st)
 {
@@ -193,7 +197,7 @@ ctx_release(PyObject *op)
     DoeffMachine *m = ((DoeffHandlerContext *)op)->machine;
     EngineState *st = m == NULL ? NULL : m->cx.st;
     (void)ctx_clear(op);
-    if (st != NULL && ((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push(&st->free_ctx, op)) {
+    if (st != NULL && ((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push_capped(&st->free_ctx, op, CONTEXTS_KEPT)) {
         return 1;
     }
     tp->tp_free(op);
@@ -387,7 +391,8 @@ failed:
 /* ---- what the handler's result means ---- */
 
 /* ctx.resume(value) and ctx.throw(error): programs that run the rest of the handled program up to
- * this handler and give its value to the body. */
+ * this handler and give its value to the body. `yield ctx.resume(value)` frees one before the next is made, so
+ * the collector is told of one only when it is performed and still known to others, or when the next is made. */
 typedef struct Resumption {
     PyObject_HEAD
     PyObject *ctx;   /* strong */
@@ -411,6 +416,14 @@ resumption_returned(DoeffHandlerContext *ctx, PyObject *op)
     }
 }
 
+void
+handler_track_if_kept(DoeffHandlerContext *ctx)
+{
+    if (Py_REFCNT(ctx) > 1 && !PyObject_GC_IsTracked((PyObject *)ctx)) {
+        PyObject_GC_Track((PyObject *)ctx);
+    }
+}
+
 /* The result frame has been popped: the body is no longer at work on this fiber. */
 static DoeffHandlerContext *
 body_ended(DoeffContext *cx, DoeffFrame *frame)
@@ -423,15 +436,8 @@ body_ended(DoeffContext *cx, DoeffFrame *frame)
         context_set_env(cx, ctx->after_env);
         ctx->after_env = NULL;
     }
+    handler_track_if_kept(ctx);
     return ctx;
-}
-
-void
-handler_track_if_kept(DoeffHandlerContext *ctx)
-{
-    if (Py_REFCNT(ctx) > 1 && !PyObject_GC_IsTracked((PyObject *)ctx)) {
-        PyObject_GC_Track((PyObject *)ctx);
-    }
 }
 
 /* The generator whose yield is being performed (borrowed); None if the current frame is another. */
@@ -679,7 +685,6 @@ result_value(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject **ou
         return DOEFF_RAISE;
     }
     *out = Py_NewRef(value);
-    handler_track_if_kept(ctx);
     return DOEFF_VALUE;
 }
 
@@ -691,7 +696,6 @@ result_error(DoeffContext *cx, DoeffFrame *frame, PyObject *Py_UNUSED(error), Py
     if (ctx->state == CTX_CAPTURED && handler_resume_origin(cx, ctx) != DOEFF_VALUE) {
         step = DOEFF_RAISE;
     }
-    handler_track_if_kept(ctx);
     return step;
 }
 
@@ -730,6 +734,15 @@ const DoeffFrameKind replacement_frame = {
 
 /* ---- resuming in the middle of a body ---- */
 
+void
+handler_show_resumption(EngineState *st)
+{
+    if (st->unseen_resumption != NULL) {
+        PyObject_GC_Track(st->unseen_resumption);
+        st->unseen_resumption = NULL;
+    }
+}
+
 static DoeffFiber *
 body_fiber(DoeffMachine *m, DoeffHandlerContext *ctx)
 {
@@ -755,6 +768,9 @@ resumption_start(DoeffContext *cx, PyObject *program, PyObject **out)
     if (already_resumed(ctx, NULL)) {
         return DOEFF_RAISE;
     }
+    if (Py_REFCNT(program) > 1 && cx->st->unseen_resumption == program) {
+        handler_show_resumption(cx->st);
+    }
     /* When the rest has ended, the body goes on in its own environment. */
     ctx->after_env = ctx->bottom->ret_env;
     ctx->bottom->ret_env = Py_NewRef(cx->env);
@@ -777,12 +793,21 @@ resumption_new(PyObject *self, PyObject *value, PyObject *error)
         PyErr_SetString(PyExc_RuntimeError, "this HandlerContext was made by hand: there is nothing to resume");
         return NULL;
     }
-    Resumption *resumption = PyObject_GC_New(Resumption, ctx->machine->cx.st->Resumption_Type);
-    if (resumption != NULL) {
-        resumption->ctx = Py_NewRef(self);
-        resumption->value = Py_XNewRef(value);
-        resumption->error = Py_XNewRef(error);
-        PyObject_GC_Track(resumption);
+    EngineState *st = ctx->machine->cx.st;
+    Resumption *resumption = (Resumption *)freelist_pop(&st->free_resumptions);
+    if (resumption == NULL) {
+        resumption = PyObject_GC_New(Resumption, st->Resumption_Type);
+        if (resumption == NULL) {
+            return NULL;
+        }
+    }
+    resumption->ctx = Py_NewRef(self);
+    resumption->value = Py_XNewRef(value);
+    resumption->error = Py_XNewRef(error);
+    handler_show_resumption(st);
+    st->unseen_resumption = (PyObject *)resumption;
+    if (!DOEFF_FREE_LISTS) {
+        handler_show_resumption(st);
     }
     return (PyObject *)resumption;
 }
@@ -851,12 +876,28 @@ resumption_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
+/* NULL when the collector has taken the module from the type. */
+static EngineState *
+state_of_resumption(PyObject *op)
+{
+    PyTypeObject *tp = Py_TYPE(op);
+    DoeffMachine *m = ((DoeffHandlerContext *)((Resumption *)op)->ctx)->machine;
+    if (((PyHeapTypeObject *)tp)->ht_module == NULL) {
+        return NULL;
+    }
+    return DOEFF_LIKELY(m != NULL) ? m->cx.st : engine_state_of(tp);
+}
+
 static int
 resumption_release(PyObject *op)
 {
-    Py_XDECREF(((Resumption *)op)->ctx);
+    EngineState *st = state_of_resumption(op);
     Py_XDECREF(((Resumption *)op)->value);
     Py_XDECREF(((Resumption *)op)->error);
+    Py_DECREF(((Resumption *)op)->ctx);
+    if (st != NULL && freelist_push(&st->free_resumptions, op)) {
+        return 1;
+    }
     Py_TYPE(op)->tp_free(op);
     return 0;
 }
@@ -864,8 +905,14 @@ resumption_release(PyObject *op)
 static void
 resumption_dealloc(PyObject *op)
 {
-    PyObject_GC_UnTrack(op);
-    nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, resumption_dealloc, resumption_release);
+    EngineState *st = state_of_resumption(op);
+    if (st != NULL && st->unseen_resumption == op) {
+        st->unseen_resumption = NULL;
+    }
+    else if (PyObject_GC_IsTracked(op)) {
+        PyObject_GC_UnTrack(op);
+    }
+    nesting_dealloc(st == NULL ? NULL : &st->nesting, op, resumption_dealloc, resumption_release);
 }
 
 static PyType_Slot resumption_slots[] = {

@@ -354,7 +354,9 @@ DoeffStep handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *re
                         PyObject *store, DoeffStep step, PyObject **out);
 /* Others than the caller hold the context: its chain may be resumed later. */
 void handler_track_if_kept(DoeffHandlerContext *ctx);
-/* ctx.resume(value) and ctx.throw(error), performed. */
+/* ctx.resume(value) and ctx.throw(error): the collector gets to know the last one, if it is alive. */
+void handler_show_resumption(EngineState *st);
+/* They are performed. */
 DoeffStep resumption_start(DoeffContext *cx, PyObject *program, PyObject **out);
 int handler_room_init(PyObject *module, EngineState *st);
 

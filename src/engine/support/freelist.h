@@ -35,17 +35,23 @@ freelist_pop(DoeffFreeList *list)
     return op;
 }
 
-/* 1 if the list took the dead object; its type reference goes along. */
+/* 1 if the list, with a cap of its own, took the dead object; its type reference goes along. */
 static inline int
-freelist_push(DoeffFreeList *list, PyObject *op)
+freelist_push_capped(DoeffFreeList *list, PyObject *op, int cap)
 {
-    if (!DOEFF_FREE_LISTS || list->count >= FREELIST_CAP) {
+    if (!DOEFF_FREE_LISTS || list->count >= cap) {
         return 0;
     }
     *(void **)(op + 1) = list->head;
     list->head = op;
     list->count++;
     return 1;
+}
+
+static inline int
+freelist_push(DoeffFreeList *list, PyObject *op)
+{
+    return freelist_push_capped(list, op, FREELIST_CAP);
 }
 
 static inline void *
