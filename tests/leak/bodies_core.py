@@ -389,8 +389,7 @@ def holding(fail=False):
 
 
 def leak_dropped_by_a_return():
-    result = run(holding())
-    return result.value, result.raw_store["count"]
+    return run(holding()).value
 
 
 def leak_dropped_by_an_error():
@@ -403,7 +402,8 @@ def to_outer(effect: Ping, ctx):
 
 
 def leak_program_at_outer_k():
-    return run(WithHandler(to_outer, closing())).raw_store["count"]
+    result = run(WithHandler(to_outer, closing()))
+    return result.value, result.raw_store["count"]
 
 
 @do

@@ -33,7 +33,13 @@ def run(program):
 
 
 def name_of(result):
-    return result.value if result.is_ok() else type(result.error).__name__
+    if result.is_ok():
+        return result.value
+    if isinstance(result.error, ExceptionGroup):
+        for error in result.error.exceptions:
+            if isinstance(error, MemoryError):
+                raise error
+    return type(result.error).__name__
 
 
 @do

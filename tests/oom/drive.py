@@ -133,11 +133,15 @@ def keep_compiler_out():
     builtins.compile, builtins.eval = compile_once, evaluate_compiled
 
 
-unraisable = []
+unraisable, told_aside = [], []
 
 
 def note_unraisable(what):
-    if not isinstance(what.exc_value, MemoryError) and what.exc_type is not MemoryError:
+    """A MemoryError here is a report as well, and so is a generator that could not be unwound in its run."""
+    memory = isinstance(what.exc_value, MemoryError) or what.exc_type is MemoryError
+    if memory or "generator ignored GeneratorExit" in str(what.exc_value):
+        told_aside.append(True)
+    else:
         unraisable.append((what.exc_type, repr(what.object)))
 
 
@@ -161,6 +165,7 @@ def main(identifier, mode, progress_file):
         _engine._drain()
         os.pwrite(progress, b"%8d\n" % n, 0)
         value = error = None
+        told_aside.clear()
         try:
             value = attempt(body, n - 1, 0 if mode == "onwards" else n)
         except BaseException as raised:
@@ -177,7 +182,7 @@ def main(identifier, mode, progress_file):
                 ) from error
         elif value == expected:
             clean += 1
-        elif reported(repr(value)):
+        elif told_aside or reported(repr(value)):
             clean = 0
             failures += 1
         else:

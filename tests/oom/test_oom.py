@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-NAMES = [name for name, _ in pytest.doeff_bodies.all_bodies()]
+# asyncio's own loop may sleep for ever when it has no memory for a callback, so bodies that need one are left out.
+NAMES = [
+    name for name, _ in pytest.doeff_bodies.all_bodies() if not name.startswith("aio:")
+]
 DRIVE = Path(__file__).parent / "drive.py"
 
 
