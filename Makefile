@@ -6,6 +6,7 @@
 #   make leaks oom asan    the same bodies and tests under a debug interpreter, failing allocations, sanitizers
 #   make example           examples/native_handler, built and tested in an environment of its own
 #   make links             examples/link_checker on a site of its own
+#   make postgres-example  examples/ledger, run and tested on a PostgreSQL server of its own
 #   make bench             table of costs as ratios to plain Python; bench-instructions counts instructions
 #   make lint format docs clean
 #
@@ -79,7 +80,7 @@ $(DEV_TOOLS): $(TEST_TOOLS) pyproject.toml
 	@touch $@
 
 # ---- what people type --------------------------------------------------------------------------
-.PHONY: help demo links example run-example test install install-test leaks run-leaks oom asan run-asan bench bench-instructions lint format docs clean
+.PHONY: help demo links postgres-example example run-example test install install-test leaks run-leaks oom asan run-asan bench bench-instructions lint format docs clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -95,6 +96,13 @@ demo: $(INSTALLED)
 links: install-test
 	@echo "== links of a site on the loopback address"
 	PYTHONPATH=examples $(VENV)/bin/python -m doeff run link_checker:program
+
+postgres-example: install-test
+	@scripts/with-postgres true
+	$(VENV)/bin/python scripts/requirements.py test-postgres | $(PIP_INSTALL) -r /dev/stdin
+	@echo "== ledger on PostgreSQL, and its tests"
+	PYTHONPATH=examples scripts/with-postgres $(VENV)/bin/python -m doeff run ledger:program --interpreter ledger:on_a_server
+	scripts/with-postgres $(VENV)/bin/python -P -m pytest tests/examples/test_ledger.py $(ARGS)
 
 test: install-test
 	@echo "== tests on the installed package, Python $(INTERPRETER_VERSION)"
