@@ -339,6 +339,30 @@ def test_1_14_when_the_handle_dies_or_at_the_end():
     assert "kept" in texts[0]
 
 
+def test_1_14_a_failed_task_in_a_cycle():
+    """The collector clears the exception of a cycle before it frees the task."""
+
+    @do
+    def child(box):
+        box.append(box)
+        yield Pure(1)
+        raise KeyError("in a cycle")
+
+    @do
+    def main():
+        for _ in range(3):
+            box = []
+            box.append((yield Spawn(child(box))))
+            del box
+            yield turns(3)
+        gc.collect()
+        yield turns(1)
+
+    texts, _ = warned(main())
+    assert len(texts) == 3
+    assert all("in a cycle" in text for text in texts)
+
+
 @pytest.mark.parametrize(
     "claim",
     [

@@ -327,6 +327,7 @@ task_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
         break;
     case WAITS_TIME:
         timer_remove(s, t->timer);
+        Py_CLEAR(t->answer); /* the target of a WaitUntil */
         break;
     case WAITS_PERMIT:
         semaphore_withdraw(t);
@@ -505,19 +506,26 @@ task_free(PyObject *op)
     return 0;
 }
 
+/* Its failure is told while it is whole: the collector may clear the exception before it frees the task. */
 static void
-task_dealloc(PyObject *op)
+task_finalize(PyObject *op)
 {
     DoeffTask *t = (DoeffTask *)op;
-    if (PyObject_GC_IsTracked(op)) {
-        PyObject_GC_UnTrack(op);
-    }
     if (t->listed) {
         DoeffScheduler *s = t->reporter;
         leave_failures(t);
-        Py_SET_REFCNT(op, 1); /* the report looks at it */
         report_failure(s, t);
-        Py_SET_REFCNT(op, 0);
+    }
+}
+
+static void
+task_dealloc(PyObject *op)
+{
+    if (((DoeffTask *)op)->listed && PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return; /* whoever showed the warning has kept it */
+    }
+    if (PyObject_GC_IsTracked(op)) {
+        PyObject_GC_UnTrack(op);
     }
     nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, task_dealloc, task_free);
 }
@@ -632,6 +640,7 @@ static PyType_Slot task_slots[] = {
     {Py_tp_dealloc, task_dealloc},
     {Py_tp_traverse, task_traverse},
     {Py_tp_clear, task_tp_clear},
+    {Py_tp_finalize, task_finalize},
     {Py_tp_repr, task_repr},
     {Py_tp_hash, task_hash},
     {Py_tp_methods, task_methods},
