@@ -4,6 +4,7 @@
 #   make test              build with warnings shown, run the tests on the installed package
 #   make test-312          the same with another Python (also: make test PYTHON=python3.12)
 #   make leaks oom asan    the same bodies and tests under a debug interpreter, failing allocations, sanitizers
+#   make soak              the scheduler at full size: a million tasks, interrupts anywhere; minutes
 #   make example           examples/native_handler, built and tested in an environment of its own
 #   make links             examples/link_checker on a site of its own
 #   make postgres-example  examples/ledger, run and tested on a PostgreSQL server of its own
@@ -80,7 +81,7 @@ $(DEV_TOOLS): $(TEST_TOOLS) pyproject.toml
 	@touch $@
 
 # ---- what people type --------------------------------------------------------------------------
-.PHONY: help demo links postgres-example example run-example test install install-test leaks run-leaks oom asan run-asan bench bench-instructions lint format docs clean
+.PHONY: help demo links postgres-example example run-example test install install-test leaks run-leaks oom asan run-asan soak bench bench-instructions lint format docs clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -136,6 +137,11 @@ run-asan: install-test
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(VENV)/bin/python -P -m pytest tests --capture=sys --sanitized $(SHORT_OPTION) $(ARGS)
+
+# ARGS=live_tasks: one of them alone.
+soak: $(INSTALLED)
+	@echo "== the scheduler at full size, Python $(INTERPRETER_VERSION)"
+	$(VENV)/bin/python -P tests/soak/soak.py $(ARGS)
 
 example:
 	@$(MAKE) run-example VENV=$(VENV)-example

@@ -1,4 +1,4 @@
-"""The samples of the runtime guide that need no scheduler, executed as written.
+"""The samples of the runtime guide, executed as written.
 
 ``samples/`` holds verbatim copies of the guide's code blocks. A block that is a
 fragment gets the names it leaves open from the test; nothing in it is changed.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from doeff import (
 )
 from doeff.types import EffectBase
 
+NOON = datetime(2024, 1, 1, 12)
 SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -134,6 +136,44 @@ def test_handler_signature() -> None:
 def test_controlled_time(capsys: pytest.CaptureFixture[str]) -> None:
     execute("guide_controlled_time")
     assert capsys.readouterr().out == "2024-01-01 12:00:00\n"
+
+
+@do
+def compute(value: Any) -> Any:
+    yield Put("x", value)
+    return value
+
+
+def test_parallel_work() -> None:
+    names = execute(
+        "guide_parallel_work",
+        compute_a=lambda: compute("a"),
+        compute_b=lambda: compute("b"),
+        compute_c=lambda: compute("c"),
+    )
+    assert names["result"].value == ["a", "b", "c"]
+
+
+@pytest.fixture
+def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The samples sleep for real: here their run begins with a clock of its own."""
+
+    def run(program: Any, handlers: Any) -> Any:
+        return sync_run(program, handlers, store={"__current_time__": NOON})
+
+    monkeypatch.setattr(doeff, "sync_run", run)
+
+
+@pytest.mark.usefixtures("no_time_passes")
+def test_timed_operation(capsys: pytest.CaptureFixture[str]) -> None:
+    execute("guide_timed_operation")
+    assert capsys.readouterr().out == "Elapsed: 1.0s\n"
+
+
+@pytest.mark.usefixtures("no_time_passes")
+def test_delayed_response() -> None:
+    names = execute("guide_delayed_response")
+    assert names["result"].value == "Ready!"
 
 
 def test_removed_runtimes_name_their_successors() -> None:

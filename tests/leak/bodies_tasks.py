@@ -86,7 +86,12 @@ def leak_spawn_and_wait():
         for n in range(3):
             tasks.append((yield Spawn(child(n), priority=5 * n, hint=n)))
         values = yield Gather(*tasks)
-        return values, (yield Wait(tasks[0])), (yield tasks[1].is_done()), repr(tasks[2])
+        return (
+            values,
+            (yield Wait(tasks[0])),
+            (yield tasks[1].is_done()),
+            repr(tasks[2]),
+        )
 
     return run(main()).value
 
@@ -194,7 +199,11 @@ def leak_race():
 def leak_promises():
     @do
     def main():
-        a, b, c = (yield CreatePromise()), (yield CreatePromise()), (yield CreatePromise())
+        a, b, c = (
+            (yield CreatePromise()),
+            (yield CreatePromise()),
+            (yield CreatePromise()),
+        )
         waiters = []
         for promise in (a, b, c):
             waiters.append((yield Spawn(Safe(Wait(promise.future)))))
@@ -203,7 +212,12 @@ def leak_promises():
         yield FailPromise(b, KeyError("k"))
         yield CompletePromise(c, 3, yield_to_woken=False)
         results = yield Gather(*waiters)
-        return name_of(results[1]), name_of((yield Safe(CompletePromise(a, 2)))), a.value, repr(c)
+        return (
+            name_of(results[1]),
+            name_of((yield Safe(CompletePromise(a, 2)))),
+            a.value,
+            repr(c),
+        )
 
     return run(main()).value
 
@@ -247,7 +261,9 @@ def leak_own_wait_handler():
         return (yield Wait(promise)), (yield Get("idle"))
 
     handlers = [sync_handlers_preset[-1]]
-    handlers += [waits if h is sync_external_wait_handler else h for h in sync_handlers_preset]
+    handlers += [
+        waits if h is sync_external_wait_handler else h for h in sync_handlers_preset
+    ]
     return run(main(), handlers).value
 
 

@@ -77,7 +77,12 @@ def compound(children):
     body = st.lists(children, min_size=1, max_size=4)
     bodies = st.lists(body, min_size=1, max_size=3)
     return st.one_of(
-        st.tuples(st.just("spawn"), body, st.sampled_from([10, 10, 10, 0, 20, 5]), st.booleans()),
+        st.tuples(
+            st.just("spawn"),
+            body,
+            st.sampled_from([10, 10, 10, 0, 20, 5]),
+            st.booleans(),
+        ),
         st.tuples(st.just("gather"), bodies),
         st.tuples(st.just("gather_spawn"), bodies),
         st.tuples(st.just("finally"), body, st.lists(LEAVES, min_size=1, max_size=3)),
@@ -85,12 +90,18 @@ def compound(children):
         st.tuples(st.just("safe"), body),
         st.tuples(st.just("local"), body),
         st.tuples(st.just("listen"), body),
-        st.tuples(st.just("handled"), body, st.sampled_from(["answer", "forward", "waits", "resume", "spawns"])),
+        st.tuples(
+            st.just("handled"),
+            body,
+            st.sampled_from(["answer", "forward", "waits", "resume", "spawns"]),
+        ),
         st.tuples(st.just("repeat"), body),
     )
 
 
-SCRIPTS = st.lists(st.recursive(LEAVES, compound, max_leaves=25), min_size=1, max_size=8)
+SCRIPTS = st.lists(
+    st.recursive(LEAVES, compound, max_leaves=25), min_size=1, max_size=8
+)
 
 
 class Live:
@@ -199,7 +210,11 @@ class Interpreter:
 
     @do
     def do_race_mixed(self, me, n):
-        things = self.tasks[-2:] + [p.future for p in self.promises[-2:]] + self.externals[-2:]
+        things = (
+            self.tasks[-2:]
+            + [p.future for p in self.promises[-2:]]
+            + self.externals[-2:]
+        )
         if things:
             yield Race(*things, priority=n)
 
@@ -337,7 +352,9 @@ class Interpreter:
 
     @do
     def do_spawn(self, me, body, priority, daemon):
-        self.tasks.append((yield Spawn(self.task(body), priority=priority, daemon=daemon)))
+        self.tasks.append(
+            (yield Spawn(self.task(body), priority=priority, daemon=daemon))
+        )
 
     @do
     def do_gather(self, me, bodies):
@@ -458,7 +475,9 @@ def model_compound(children):
     )
 
 
-MODELLED = st.lists(st.recursive(MODEL_LEAVES, model_compound, max_leaves=20), min_size=1, max_size=8)
+MODELLED = st.lists(
+    st.recursive(MODEL_LEAVES, model_compound, max_leaves=20), min_size=1, max_size=8
+)
 
 
 class ModelTask:
@@ -587,7 +606,10 @@ class Model:
             self.ready(child)
             return "keeps"
         if kind == "gather":
-            members = [ModelTask(task.priority, task.group, self.program(b)) for b in command[1]]
+            members = [
+                ModelTask(task.priority, task.group, self.program(b))
+                for b in command[1]
+            ]
             waiter = [task, len(members)]
             for member in members:
                 member.waiters.append(waiter)
@@ -629,7 +651,9 @@ class Real:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.result = sync_run(
-                self.main(script), sync_handlers_preset, store={"__current_time__": NOON}
+                self.main(script),
+                sync_handlers_preset,
+                store={"__current_time__": NOON},
             )
 
     @do
@@ -652,7 +676,9 @@ class Real:
                 yield Delay(command[1])
             elif kind == "spawn":
                 box = []
-                box.append((yield Spawn(self.program(command[1], box), priority=command[2])))
+                box.append(
+                    (yield Spawn(self.program(command[1], box), priority=command[2]))
+                )
                 self.tasks.append(box[0])
             elif kind == "gather":
                 yield Gather(*[self.program(b, None) for b in command[1]])
@@ -679,7 +705,9 @@ class Real:
 @given(MODELLED)
 def test_the_order_is_that_of_the_model(script):
     real = Real(script)
-    trace = real.trace[: real.trace.index("over")] if "over" in real.trace else real.trace
+    trace = (
+        real.trace[: real.trace.index("over")] if "over" in real.trace else real.trace
+    )
     if real.result.is_err():
         assert isinstance(real.result.error, SchedulerDeadlockError)
     model = Model(script).trace
