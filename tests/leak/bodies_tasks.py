@@ -191,7 +191,7 @@ def leak_race():
         first = yield Race(a, b)
         second = yield Race(*first.rest)
         again = yield Safe(Race((yield Spawn(fails())), a))
-        return first.value, second.value, again.is_ok()
+        return first.value, second.value, again.unwrap().value
 
     return run(main()).value
 
@@ -332,9 +332,10 @@ def leak_interrupts():
         yield Wait((yield Spawn(interrupts())))
 
     try:
-        run(main())
+        result = run(main())
     except SystemExit as error:
         return error.code
+    raise result.error
 
 
 def leak_unstoppable():
@@ -363,8 +364,7 @@ def leak_handlers_in_tasks():
     def handler(effect, ctx):
         if isinstance(effect, type(Tell("x"))):
             promise = yield CreatePromise()
-            yield Spawn(CompletePromise(promise, None))
-            yield Wait(promise.future)
+            yield Gather((yield Spawn(CompletePromise(promise, None))), promise.future)
             return (yield effect)
         return (yield effect)
 
