@@ -35,11 +35,8 @@ def run(program):
 def name_of(result):
     if result.is_ok():
         return result.value
-    if isinstance(result.error, ExceptionGroup):
-        for error in result.error.exceptions:
-            if isinstance(error, MemoryError):
-                raise error
-    return type(result.error).__name__
+    error = result.error
+    return repr(error) if isinstance(error, ExceptionGroup) else type(error).__name__
 
 
 @do
@@ -111,18 +108,24 @@ class Keep(EffectBase):
     pass
 
 
+KEPT = []
+
+
+@do
+def keep(effect: Keep, ctx: HandlerContext):
+    KEPT.append(ctx)
+    return ctx.abandon("left")
+    yield
+
+
+@do
+def keeping():
+    yield Spawn(sleeper(2))
+    yield Keep()
+
+
 def leak_kept_continuation():
-    kept = []
-
-    @do
-    def keep(effect: Keep, ctx: HandlerContext):
-        kept.append(ctx)
-        return ctx.abandon("left")
-        yield
-
-    @do
-    def inside():
-        yield Spawn(sleeper(2))
-        yield Keep()
-
-    return run(WithHandler(keep, Scope(Timeout(5, Shield(inside())))))
+    try:
+        return run(WithHandler(keep, Scope(Timeout(5, Shield(keeping())))))
+    finally:
+        KEPT.clear()

@@ -175,11 +175,10 @@ def test_one_failure_is_raised_as_it_is(log):
         try:
             yield Scope(body())
         except ValueError as caught:
-            assert caught is failure
             log("caught")
-        return (yield Get("body"))
+            return caught, (yield Get("body"))
 
-    assert value(main()) == "unwound"
+    assert value(main()) == (failure, "unwound")
     assert log == [
         "first raised",
         "a cancelled",
@@ -591,11 +590,12 @@ def test_timeout_raises_after_unwinding(log):
             yield Timeout(2, sleeper(log, "a", cleanup=5))
         except TimeoutError as caught:
             log("timeout")
-            assert isinstance(caught.__cause__, TaskCancelledError)
-            assert "within 2 s" in str(caught)
-        return (yield Get("cleaned"))
+            return caught, (yield Get("cleaned"))
 
-    assert value(main()) == "a"
+    caught, cleaned = value(main())
+    assert isinstance(caught.__cause__, TaskCancelledError)
+    assert "within 2 s" in str(caught)
+    assert cleaned == "a"
     assert log == ["a cancelled", "a cleaned", "timeout"]
 
 
@@ -847,7 +847,7 @@ def test_a_timeout_in_a_captured_continuation():
     def main():
         return (yield Safe(WithHandler(slow, Timeout(1, Slow()))))
 
-    assert isinstance(value(main()).error, (TimeoutError, TaskCancelledError))
+    assert isinstance(value(main()).error, TimeoutError)
 
 
 # --- Shield -----------------------------------------------------------------------------

@@ -96,7 +96,9 @@ def with_schedule(
 
 
 def _replaced(handlers: Iterable[Any], old: Any, new: Any) -> list[Any]:
-    result = [new if handler is old else handler for handler in handlers]
-    if new not in result:
-        raise ValueError(f"{old!r} is not among the handlers: begin with a preset")
-    return result
+    result = list(handlers)
+    for at, handler in enumerate(result):
+        if handler is old:
+            result[at] = new
+            return result
+    raise ValueError(f"{old!r} is not among the handlers: begin with a preset")

@@ -185,15 +185,15 @@ format_effect(EngineState *st, PyObject *effect, PyObject **name, PyObject **arg
     *args = NULL;
     if (Py_IS_TYPE(effect, st->KleisliCall_Type)) {
         *name = call_name((KleisliCall *)effect);
-        failed = failed || call_arguments((KleisliCall *)effect, parts) < 0;
+        failed = failed || *name == NULL || call_arguments((KleisliCall *)effect, parts) < 0;
     }
     else if (info != NULL && Py_IS_TYPE(effect, info->type)) {
         *name = info->constructor != NULL ? PyUnicode_FromString(info->constructor) : short_type_name(effect);
-        failed = failed || record_arguments(info, effect, parts) < 0;
+        failed = failed || *name == NULL || record_arguments(info, effect, parts) < 0;
     }
     else {
         *name = short_type_name(effect);
-        failed = failed || object_arguments(effect, parts) < 0;
+        failed = failed || *name == NULL || object_arguments(effect, parts) < 0;
     }
     if (!failed) {
         *args = joined(parts, ", ");

@@ -15,6 +15,7 @@ typedef struct Schedule {
     PyObject *choices; /* list: what is to be chosen, or what has been; strong */
     int replay;        /* choose what choices says, and then the first */
     int by_blocking;   /* a turn ends only by blocking */
+    int incomplete;    /* there was no memory for a choice */
     unsigned long long state; /* of the generator of random numbers */
     PyObject *recipe;  /* of a record that repeats: whose choices; strong or NULL */
 } Schedule;
@@ -54,7 +55,8 @@ schedule_choose(DoeffScheduler *s, ReadyLevel *level)
     Py_ssize_t i = choose_of(schedule, n);
     PyObject *choice = PyLong_FromSsize_t(i);
     if (choice == NULL || PyList_Append(schedule->choices, choice) < 0) {
-        PyErr_WriteUnraisable((PyObject *)schedule); /* no memory: the record has a gap */
+        PyErr_Clear();
+        schedule->incomplete = 1;
     }
     Py_XDECREF(choice);
     DoeffTask *t = level->first;
@@ -106,7 +108,7 @@ schedule_alloc(PyTypeObject *type, PyObject *seed /* borrowed */, PyObject *choi
     }
     schedule->seed = Py_NewRef(seed);
     schedule->choices = choices;
-    schedule->replay = schedule->by_blocking = 0;
+    schedule->replay = schedule->by_blocking = schedule->incomplete = 0;
     schedule->state = 0;
     schedule->recipe = NULL;
     PyObject_GC_Track((PyObject *)schedule);
@@ -179,6 +181,10 @@ static PyObject *
 get_choices(PyObject *op, void *Py_UNUSED(closure))
 {
     PyObject *choices = ((Schedule *)op)->choices;
+    if (((Schedule *)op)->incomplete) {
+        PyErr_SetString(PyExc_MemoryError, "there was no memory to write all choices down");
+        return NULL;
+    }
     return PyList_GetSlice(choices, 0, PyList_GET_SIZE(choices));
 }
 

@@ -34,8 +34,8 @@ typedef struct DoeffNursery {
     Py_ssize_t regular; /* those of them that are no daemons */
     PyObject *errors;   /* list of failures, each once; strong or NULL */
     DoeffTask *failed;  /* the first child that failed; strong or NULL */
-    PyObject *value;    /* what the body ended with: value, or the cancellation or jump that ended it; strong or NULL */
-    PyObject *ending;
+    PyObject *value;    /* of the body; strong or NULL */
+    PyObject *ending;   /* the cancellation or jump that has ended it; strong or NULL */
     DoeffTask *waiting; /* waits for the children to end; borrowed */
     /* of a Timeout */
     PyObject *seconds;  /* strong or NULL */
@@ -372,6 +372,19 @@ count_children(DoeffNursery *n)
     return n->children == NULL ? 0 : PyDict_GET_SIZE(n->children);
 }
 
+/* Without memory for anything better. */
+static void
+discard_children(DoeffScheduler *s, DoeffNursery *n)
+{
+    PyObject *child, *unused;
+    for (Py_ssize_t at = 0; PyDict_Next(n->children, &at, &child, &unused);) {
+        if ((DoeffTask *)child != s->current) {
+            task_discard(s, (DoeffTask *)child);
+            at = 0; /* it has left the dict, and may have taken others along */
+        }
+    }
+}
+
 static void
 cancel_children(DoeffScheduler *s, DoeffNursery *n)
 {
@@ -385,11 +398,14 @@ cancel_children(DoeffScheduler *s, DoeffNursery *n)
         DoeffTask *t = (DoeffTask *)PyList_GET_ITEM(list, i);
         if (t->w.state == WAITABLE_OPEN && task_cancel(s, t) < 0) {
             PyErr_Clear();
-            task_discard(s, t);
+            if (t != s->current) {
+                task_discard(s, t);
+            }
         }
     }
     if (list == NULL) {
-        PyErr_WriteUnraisable((PyObject *)s->node);
+        PyErr_Clear();
+        discard_children(s, n);
     }
     Py_XDECREF(list);
     drop_callback_error(s);
@@ -408,7 +424,8 @@ add_failure(DoeffNursery *n, PyObject *error)
         }
     }
     if ((n->errors == NULL && (n->errors = PyList_New(0)) == NULL) || PyList_Append(n->errors, error) < 0) {
-        PyErr_WriteUnraisable(error);
+        PyErr_Clear(); /* no memory for a list: it is raised as it is */
+        Py_XSETREF(n->ending, Py_NewRef(error));
     }
 }
 
