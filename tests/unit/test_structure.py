@@ -1013,3 +1013,24 @@ def test_the_effects_as_values():
     assert Timeout(seconds=1, program=body).program is body
     assert Shield(program=body) == ShieldEffect(body)
     assert repr(Scope(body)) == "ScopeEffect(body=DelayEffect(seconds=1))"
+
+
+# --- what takes no cancellation -----------------------------------------------------------
+
+
+@do
+def stubborn():
+    promise = yield CreatePromise()
+    while True:
+        try:
+            yield Wait(promise.future)
+        except TaskCancelledError:
+            pass
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Scope(Spawn(stubborn())), lambda: Gather(stubborn(), Delay(1))]
+)
+def test_a_deadlock_of_tasks_that_take_no_cancellation(make):
+    """They are discarded: the run ends."""
+    assert isinstance(error(make()), SchedulerDeadlockError)

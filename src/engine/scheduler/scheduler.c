@@ -664,7 +664,15 @@ out_of_work(DoeffScheduler *s)
         if (could_still_wake(s)) {
             return 1;
         }
-        scheduler_throw_at_main(s, report_deadlock(s));
+        PyObject *error = report_deadlock(s);
+        DoeffTask *t = s->main;
+        PyObject *pending = t->waits == WAITS_NOT ? NULL : task_pending_error(s, t);
+        if (pending != NULL && PyErr_GivenExceptionMatches(pending, s->machine->cx.st->SchedulerDeadlockError)) {
+            task_force(s, t, error); /* what it waits for takes no cancellation */
+        }
+        else {
+            scheduler_throw_at_main(s, error);
+        }
         return 2;
     }
     if (s->live == 0) {

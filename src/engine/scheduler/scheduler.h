@@ -256,7 +256,11 @@ void scheduler_throw_at_main(DoeffScheduler *s, PyObject *error /* stolen */);
 /* error (stolen) is raised at t's yield, instead of what it waits for or was to go on with. 0 if it waits for
  * something that must end first: it will be raised then. */
 int task_throw(DoeffScheduler *s, DoeffTask *t, PyObject *error);
-/* The same with a TaskCancelledError, counted as a cancellation; drops it if it never started. -1: no memory. */
+/* What will be raised there; borrowed or NULL. */
+PyObject *task_pending_error(DoeffScheduler *s, DoeffTask *t);
+/* The same for a blocked task, at once: what it waits for is discarded. */
+void task_force(DoeffScheduler *s, DoeffTask *t, PyObject *error);
+/* The same as task_throw with a TaskCancelledError, counted as a cancellation; drops it if it never started. -1: no memory. */
 int task_cancel(DoeffScheduler *s, DoeffTask *t);
 /* That cancellation has been delivered. */
 void task_cancelled_by(DoeffTask *t, PyObject *error /* borrowed */);
@@ -352,6 +356,9 @@ void nursery_child_is_daemon(DoeffTask *t);
 void nursery_child_over(DoeffScheduler *s, struct DoeffNursery *scope, DoeffTask *t);
 /* t is killed: the children of its open Scopes are cancelled. */
 void nursery_lost(DoeffScheduler *s, DoeffTask *t);
+PyObject *nursery_pending_error(DoeffTask *t); /* of one that waits for children; borrowed or NULL */
+/* The children that t waits for are killed. */
+void nursery_kill(DoeffScheduler *s, DoeffTask *t);
 void nursery_timer(DoeffScheduler *s, struct DoeffNursery *scope);
 void nursery_timer_moved(struct DoeffNursery *scope, Py_ssize_t at); /* its place in the heap; -1: none any more */
 /* A cancellation of t has to wait for a Shield, which keeps error (stolen then; NULL only asks). */

@@ -260,22 +260,12 @@ drop_callback_error(DoeffScheduler *s)
     }
 }
 
-/* What will be raised at t's yield. */
-static PyObject *
-pending_error(DoeffScheduler *s, DoeffTask *t)
+PyObject *
+nursery_pending_error(DoeffTask *t)
 {
-    switch (t->waits) {
-    case WAITS_NOT:
-        return t == s->current && s->thrown != NULL ? s->thrown : t->answer_kind == ANSWER_ERROR ? t->answer : NULL;
-    case WAITS_ONE:
-        return t->answer;
-    case WAITS_ROW:
-        return t->row->error;
-    case WAITS_SCOPE:
-        return t->nursery->ending;
-    default:
-        return NULL;
-    }
+    DoeffNursery *n = t->nursery;
+    Py_ssize_t failures = n->errors == NULL ? 0 : PyList_GET_SIZE(n->errors);
+    return n->ending != NULL || failures == 0 ? n->ending : PyList_GET_ITEM(n->errors, failures - 1);
 }
 
 static void
@@ -305,7 +295,7 @@ static void
 end_program(DoeffScheduler *s, DoeffNursery *n, const char *why)
 {
     DoeffTask *t = n->closed ? NULL : task_inside(s, n);
-    if (t == NULL || n->cancel != NULL || ends_more(s, t, n, pending_error(s, t))) {
+    if (t == NULL || n->cancel != NULL || ends_more(s, t, n, task_pending_error(s, t))) {
         return;
     }
     PyObject *error = PyObject_CallFunction(s->machine->cx.st->TaskCancelledError, "s", why);
@@ -611,6 +601,14 @@ nursery_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     cancel_children(s, n);
     Py_DECREF((PyObject *)n);
     return 1;
+}
+
+void
+nursery_kill(DoeffScheduler *s, DoeffTask *t)
+{
+    DoeffNursery *n = (DoeffNursery *)Py_NewRef((PyObject *)t->nursery);
+    discard_children(s, n);
+    Py_DECREF((PyObject *)n);
 }
 
 void

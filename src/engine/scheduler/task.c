@@ -344,6 +344,35 @@ task_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     return 1;
 }
 
+PyObject *
+task_pending_error(DoeffScheduler *s, DoeffTask *t)
+{
+    switch (t->waits) {
+    case WAITS_NOT:
+        return t == s->current && s->thrown != NULL ? s->thrown : t->answer_kind == ANSWER_ERROR ? t->answer : NULL;
+    case WAITS_ONE:
+        return t->answer;
+    case WAITS_ROW:
+        return t->row->error;
+    case WAITS_SCOPE:
+        return nursery_pending_error(t);
+    default:
+        return NULL;
+    }
+}
+
+void
+task_force(DoeffScheduler *s, DoeffTask *t, PyObject *error)
+{
+    if (t->waits == WAITS_SCOPE) {
+        nursery_kill(s, t); /* which wakes it */
+        Py_DECREF(error);
+        return;
+    }
+    (void)task_withdraw(s, t, NULL);
+    task_wake(s, t, ANSWER_ERROR, error);
+}
+
 void
 task_cancelled_by(DoeffTask *t, PyObject *error)
 {
