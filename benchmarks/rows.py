@@ -506,7 +506,7 @@ ROWS = [
     Row(
         "Await of what does not suspend",
         "x create_task",
-        (0.5, 0.5) if sys.version_info >= (3, 12) else (1.0, 1.15),
+        (1.0, 0.5),
         partial(aio_rows.one, aio_rows.does_not),
     ),
     Row(
