@@ -951,3 +951,33 @@ def test_handles_pin_neither_frames_nor_the_run():
     gc.collect()
     assert refs[0]() is None
     assert "cancelled" in repr(task)
+
+
+def test_a_member_that_discards_its_gathers_owner_is_cancelled():
+    """GA-6, CA-9: the running task is in the middle of an effect and cannot be killed."""
+    ends = []
+
+    @do
+    def member(owner):
+        try:
+            yield Discard(owner[0])
+            ends.append("went on")
+        finally:
+            yield Put("cleanup", 1)
+            ends.append("cleaned up")
+
+    @do
+    def owns(owner):
+        yield Gather(member(owner), Delay(1))
+
+    @do
+    def main():
+        owner = []
+        owner.append((yield Spawn(owns(owner))))
+        outcome = yield Safe(Wait(owner[0]))
+        yield Delay(0)
+        return outcome
+
+    result = sync_run(main(), sync_handlers_preset)
+    assert isinstance(result.value.error, TaskCancelledError)
+    assert ends == ["cleaned up"]

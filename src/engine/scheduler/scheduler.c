@@ -953,8 +953,8 @@ scheduler_free(DoeffMachine *m)
     if (!s->finished) { /* dropped in the middle of its run: paused at an escape, its context is left */
         if (s->current != NULL && m->fiber != NULL) {
             keep_state(m, s->current);
-            s->current = NULL;
         }
+        s->current = NULL;
         unload(m);
     }
     discard_rest(s);

@@ -399,9 +399,17 @@ task_cancel(DoeffScheduler *s, DoeffTask *t)
     return 0;
 }
 
+/* The running task is in the middle of an effect: it may only be cancelled. It comes to that when it discards
+ * a task whose Gather or Scope it belongs to. */
 static void
 discard_alone(DoeffScheduler *s, DoeffTask *t)
 {
+    if (t == s->current) {
+        if (task_cancel(s, t) < 0) {
+            PyErr_Clear(); /* no memory for the error: it goes on, and its outcome goes to nobody */
+        }
+        return;
+    }
     PyObject *error = cancelled_error(s, t);
     if (error == NULL) { /* no memory: the outcome that needs none */
         PyErr_Clear();
