@@ -435,10 +435,18 @@ def replaced(handler):
 
 
 @do
-def waits_for_outside(results):
+def waits_for_outside(results, slept=None, woken=None):
     e, f = (yield CreateExternalPromise()), (yield CreateExternalPromise())
-    threading.Timer(0.005, lambda: e.complete("e")).start()
-    threading.Timer(0.01, lambda: f.fail(KeyError("f"))).start()
+
+    def outside():
+        if slept is not None:
+            slept.wait(30)
+        e.complete("e")
+        if woken is not None:
+            woken.wait(30)
+        f.fail(KeyError("f"))
+
+    threading.Thread(target=outside).start()
     results.append((yield Gather(Wait(e), Delay(0.001))))
     results.append((yield Safe(Wait(f))).error.args)
     yield Delay(0.001)
@@ -453,10 +461,13 @@ def test_ar_4_and_5_an_own_wait_handler():
         if isinstance(effect, WaitForExternalCompletion):
             item = effect.queue.get()
             calls.append(item)
+            (slept if item[1] is None else woken).set()
             return item
         return (yield effect)
 
-    assert run(waits_for_outside([]), replaced(waits)).value == [["e", None], ("f",)]
+    slept, woken = threading.Event(), threading.Event()
+    program = waits_for_outside([], slept, woken)
+    assert run(program, replaced(waits)).value == [["e", None], ("f",)]
     assert len(calls) == 4
     assert calls[0] == (None, None, None)
     assert calls[1][1:] == ("e", None)
