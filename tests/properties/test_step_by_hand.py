@@ -26,7 +26,9 @@ from oracle import (
 MIXED = trees(handlers=True, intercepts=True, custom=True, max_leaves=10)
 
 
-def by_hand(program: Any, env: Any, store: Any, builder: Builder, rebuild: int) -> Outcome:
+def by_hand(
+    program: Any, env: Any, store: Any, builder: Builder, rebuild: int
+) -> Outcome:
     """Every state is taken apart and put together again at each `rebuild`-th step."""
     del builder.seen[:]
     builder.io_calls = 0

@@ -231,3 +231,22 @@ def test_a_failing_seed_has_a_name(tmp_path):
     code, output = pytest_on(tmp_path, SEEDED, "-k", "lost", f"--doeff-seed={seed}")
     assert code == 1
     assert "1 failed" in output
+
+
+def test_a_test_with_seeds_of_its_own(tmp_path):
+    code, output = pytest_on(
+        tmp_path,
+        """
+import pytest
+
+@pytest.mark.parametrize("seed", [7])
+def test_own(seed):
+    assert seed == 7
+
+@pytest.mark.parametrize(("other", "seed"), [(1, 8), (2, 8)])
+def test_pairs(other, seed):
+    assert seed == 8
+""",
+    )
+    assert code == 0, output
+    assert "3 passed" in output

@@ -116,6 +116,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
     if defined and defined[-1].func.__module__ != __name__:
         return  # a fixture of the same name, which is not ours
+    for given in metafunc.definition.iter_markers("parametrize"):
+        names = given.args[0] if given.args else given.kwargs.get("argnames", ())
+        if "seed" in (
+            names.replace(",", " ").split() if isinstance(names, str) else names
+        ):
+            return  # the test has seeds of its own
     config = metafunc.config
     only = config.getoption("--doeff-seed")
     mark = metafunc.definition.get_closest_marker("seeds")
