@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import doeff
-from doeff import WithHandler, sync_handlers_preset
-from doeff.cesk.result import Done, Failed
-from doeff.cesk.state import CESKState, Error, Value
-from doeff.cesk.step import step
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import (
@@ -22,6 +17,12 @@ from oracle import (
     run_real,
     trees,
 )
+
+import doeff
+from doeff import WithHandler, sync_handlers_preset
+from doeff.cesk.result import Done, Failed
+from doeff.cesk.state import CESKState, Error, Value
+from doeff.cesk.step import step
 
 MIXED = trees(handlers=True, intercepts=True, custom=True, max_leaves=10)
 
