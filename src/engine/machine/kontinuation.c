@@ -154,7 +154,7 @@ target_of_list(EngineState *st, PyObject *list, KontinuationTarget *target)
     if (n - at != length - index && !(view->part == K_ALL && n - at == inner - index)) {
         failed = wrong_k(list);
     }
-    else if (target->part == K_ORIGIN && index >= inner) {
+    else if (target->part == K_ORIGIN && index >= inner && index > 0) { /* the whole of it begins at the origin */
         target->part = K_OUTER;
         target->skip = index - inner;
         failed = target->skip > 1 ? wrong_k(list) : 0;
