@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would the tests that press it, for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def load(path: Path):
