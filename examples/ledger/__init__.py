@@ -263,10 +263,10 @@ def in_a_file(program: Program[T]) -> RuntimeResult[T]:
 
 
 def on_a_server(program: Program[T]) -> RuntimeResult[T]:
-    from ledger.postgres import with_server
-
     address = os.environ.get("LEDGER_POSTGRES")
     if not address:
         raise SystemExit("LEDGER_POSTGRES is not set; see make postgres-example")
+    from ledger.postgres import with_server
+
     inside = with_server(address, program)
     return asyncio.run(async_run(inside, async_handlers_preset))
