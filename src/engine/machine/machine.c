@@ -705,9 +705,7 @@ pause_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out)
 {
     m->paused = how;
     *out = what;
-    if (m->scheduler != NULL) {
-        scheduler_pause(m);
-    }
+    scheduler_pause(m);
     return RUN_PAUSED;
 }
 
@@ -717,9 +715,7 @@ pause_run(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out)
     if (turn != NULL && !turn->begins) {                                    \
         *turn = (Turn){.next = (what_next), .plain = (is_plain)};             \
         *out = (control);                                                     \
-        if (m->scheduler != NULL) {                                           \
-            scheduler_pause(m);                                               \
-        }                                                                     \
+        scheduler_pause(m);                                                   \
         return RUN_STEPPED;                                                   \
     }                                                                         \
     if (turn != NULL) {                                                       \
@@ -925,9 +921,7 @@ perform:
         case DOEFF_ESCAPE:
             Py_CLEAR(yielded);
             *out = answer;
-            if (m->scheduler != NULL) {
-                scheduler_pause(m);
-            }
+            scheduler_pause(m);
             return RUN_ESCAPED;
         default:
             goto perform_failed;
@@ -972,17 +966,14 @@ perform_failed:
             Py_SETREF(error, trace_begin(m, NULL));
         }
         else if (ends) {
-            trace_park(m, Py_NewRef(error));
-            Py_DECREF(error);
+            trace_park_pending(m, error);
             scheduler_requeue(m, ANSWER_ERROR, error);
             error = NULL;
             goto next_task;
         }
     }
     if (DOEFF_UNLIKELY(m->aio != NULL) && loop_is_due(m)) {
-        PyObject *held = Py_NewRef(error); /* parking wants to see somebody else hold it */
-        trace_park(m, error);
-        Py_DECREF(held);
+        trace_park_pending(m, error);
         return pause_run(m, DOEFF_RAISE, error, out);
     }
     goto fail;
@@ -1001,9 +992,7 @@ generator_failed: /* the top frame's generator is finished by the exception that
 fail: /* error goes to the top frame */
     TURN_ENDS(DOEFF_RAISE, error, 0)
     if (DOEFF_UNLIKELY(m->orphans_len > 0)) {
-        PyObject *held = Py_NewRef(error); /* parking wants to see somebody else hold it */
-        trace_park(m, error);
-        Py_DECREF(held);
+        trace_park_pending(m, error);
         unwind_orphans(m, &abandon_to_error_frame, error); /* raised again when they are closed */
         error = trace_begin(m, NULL);
     }

@@ -54,6 +54,14 @@ void trace_note(DoeffMachine *m, const DoeffFrame *frame, PyObject *error);
 void trace_note_scope(DoeffMachine *m, DoeffFiber *fiber);
 /* A generator caught the error and goes on. */
 void trace_park(DoeffMachine *m, PyObject *error);
+/* The same for an error that is raised again later, by whoever holds the caller's reference. */
+static inline void
+trace_park_pending(DoeffMachine *m, PyObject *error)
+{
+    Py_INCREF(error); /* parking wants to see that somebody else holds it */
+    trace_park(m, error);
+    Py_DECREF(error);
+}
 static inline void
 trace_drop(DoeffMachine *m)
 {

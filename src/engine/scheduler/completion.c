@@ -253,7 +253,7 @@ until_deadline(DoeffQueue *q)
 {
     struct DoeffScheduler *s = q->scheduler;
     long long left = -1;
-    if (s->timers > 0 && s->clock == NULL) {
+    if (timers_run(s)) {
         long long now = timer_now(s);
         if (q->scheduler != s) { /* an event loop's clock is Python code: the run has ended meanwhile */
             return 0;

@@ -200,13 +200,10 @@ scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber)
     }
 }
 
-static void
-keep_state(DoeffMachine *m, DoeffTask *t)
+/* The store of t, which is its group's if it has one, moves out of the machine... */
+static inline void
+keep_store(DoeffContext *cx, DoeffTask *t)
 {
-    DoeffContext *cx = &m->cx;
-    t->fiber = m->fiber;
-    t->env = cx->env;
-    t->scopes = cx->scopes;
     if (t->group == NULL) {
         t->store = cx->store;
         t->store_shared = (unsigned char)cx->store_shared;
@@ -215,8 +212,35 @@ keep_state(DoeffMachine *m, DoeffTask *t)
         t->group->store = cx->store;
         t->group->store_shared = cx->store_shared;
     }
+    cx->store = NULL;
+}
+
+/* ...and back into it. */
+static inline void
+load_store(DoeffContext *cx, DoeffTask *t)
+{
+    if (t->group == NULL) {
+        cx->store = t->store;
+        cx->store_shared = t->store_shared;
+        t->store = NULL;
+    }
+    else {
+        cx->store = t->group->store;
+        cx->store_shared = t->group->store_shared;
+        t->group->store = NULL;
+    }
+}
+
+static void
+keep_state(DoeffMachine *m, DoeffTask *t)
+{
+    DoeffContext *cx = &m->cx;
+    t->fiber = m->fiber;
+    t->env = cx->env;
+    t->scopes = cx->scopes;
+    keep_store(cx, t);
     m->fiber = NULL;
-    cx->env = cx->store = cx->scopes = NULL;
+    cx->env = cx->scopes = NULL;
 }
 
 static void
@@ -277,16 +301,7 @@ load(DoeffMachine *m, DoeffTask *t)
     t->fiber = NULL;
     t->env = t->scopes = NULL;
     m->scope_base = t->scope_base;
-    if (t->group == NULL) {
-        cx->store = t->store;
-        cx->store_shared = t->store_shared;
-        t->store = NULL;
-    }
-    else {
-        cx->store = t->group->store;
-        cx->store_shared = t->group->store_shared;
-        t->group->store = NULL;
-    }
+    load_store(cx, t);
     enter_context(t->context);
     return 0;
 }
@@ -399,20 +414,27 @@ in_handler_body(DoeffFiber *fiber)
     return below->kind == &handler_result_frame || below->kind == &replacement_frame;
 }
 
+/* What has happened outside meanwhile makes tasks ready. */
+static inline void
+look_outside(DoeffScheduler *s)
+{
+    queue_apply(s->queue);
+    if (timers_run(s)) {
+        timer_fire(s);
+    }
+}
+
 int
 scheduler_turn_ends(DoeffMachine *m)
 {
     DoeffScheduler *s = m->scheduler;
     DoeffTask *t = s->current;
-    queue_apply(s->queue);
-    if (s->timers > 0 && s->clock == NULL) {
-        timer_fire(s);
-    }
+    look_outside(s);
     if (t == NULL) { /* the wait handler is at work */
         m->cx.attention |= s->nlevels > 1 || s->levels[0].first != NULL;
         return 0;
     }
-    m->cx.attention |= (s->timers > 0 && s->clock == NULL) || m->orphans_len > 0;
+    m->cx.attention |= timers_run(s) || m->orphans_len > 0;
     if (DOEFF_UNLIKELY(s->phase == RUN_CLOSES)) { /* for so long and no longer */
         m->cx.attention = 1;
         if (queue_clock_ns() >= s->close_at) {
@@ -447,7 +469,7 @@ scheduler_turn_ends(DoeffMachine *m)
     }
     if (s->levels[at].priority < t->wake_priority) {
         /* whoever becomes ready sets it again */
-        m->cx.attention = (s->timers > 0 && s->clock == NULL) || m->orphans_len > 0 || s->phase == RUN_CLOSES;
+        m->cx.attention = timers_run(s) || m->orphans_len > 0 || s->phase == RUN_CLOSES;
         return 0;
     }
     return !s->by_blocking;
@@ -533,39 +555,22 @@ static void
 lend_main_store(DoeffMachine *m)
 {
     DoeffScheduler *s = m->scheduler;
-    DoeffTask *t = s->main;
     if (s->main_over) {
         m->cx.store = Py_NewRef(s->main_store);
         m->cx.store_shared = 1;
     }
-    else if (t->group == NULL) {
-        m->cx.store = t->store;
-        m->cx.store_shared = t->store_shared;
-        t->store = NULL;
-    }
     else {
-        m->cx.store = t->group->store;
-        m->cx.store_shared = t->group->store_shared;
-        t->group->store = NULL;
+        load_store(&m->cx, s->main);
     }
 }
 
 static void
 return_main_store(DoeffMachine *m)
 {
-    DoeffTask *t = m->scheduler->main;
-    if (m->scheduler->main_over || m->cx.store == NULL) {
-        return;
+    DoeffScheduler *s = m->scheduler;
+    if (!s->main_over && m->cx.store != NULL) {
+        keep_store(&m->cx, s->main);
     }
-    if (t->group == NULL) {
-        t->store = m->cx.store;
-        t->store_shared = (unsigned char)m->cx.store_shared;
-    }
-    else {
-        t->group->store = m->cx.store;
-        t->group->store_shared = m->cx.store_shared;
-    }
-    m->cx.store = NULL;
 }
 
 static DoeffStep
@@ -632,7 +637,7 @@ static void
 begin_closing(DoeffScheduler *s)
 {
     s->phase = RUN_CLOSES;
-    s->close_at = queue_clock_ns() + queue_seconds_to_ns(s->close_timeout);
+    s->close_at = queue_clock_ns() + queue_seconds_to_ns(s->machine->close_timeout);
     sweep(s);
 }
 
@@ -656,13 +661,19 @@ discard_rest(DoeffScheduler *s)
     }
 }
 
-/* What is left to do now that no task is ready; 0: nothing, the run is over. */
-static int
+typedef enum {
+    LEFT_NOTHING, /* the run is over */
+    LEFT_TO_WAIT, /* for time or the outside */
+    LEFT_READY,   /* a task has been made ready, or the phase has changed: look again */
+} LeftToDo;
+
+/* What is left to do now that no task is ready. */
+static LeftToDo
 out_of_work(DoeffScheduler *s)
 {
     if (s->phase == RUN_GOES_ON) {
         if (could_still_wake(s)) {
-            return 1;
+            return LEFT_TO_WAIT;
         }
         PyObject *error = report_deadlock(s);
         DoeffTask *t = s->main;
@@ -673,23 +684,23 @@ out_of_work(DoeffScheduler *s)
         else {
             scheduler_throw_at_main(s, error);
         }
-        return 2;
+        return LEFT_READY;
     }
     if (s->live == 0) {
-        return 0;
+        return LEFT_NOTHING;
     }
     if (could_still_wake(s)) {
-        return s->phase != RUN_CLOSES || queue_clock_ns() < s->close_at;
+        return s->phase != RUN_CLOSES || queue_clock_ns() < s->close_at ? LEFT_TO_WAIT : LEFT_NOTHING;
     }
     if (s->phase == RUN_DRAINS) {
         begin_closing(s);
-        return 2;
+        return LEFT_READY;
     }
     if (unswept(s)) {
         sweep(s);
-        return 2;
+        return LEFT_READY;
     }
-    return 0;
+    return LEFT_NOTHING;
 }
 
 /* The run is over: the machine gets back what main left. */
@@ -765,10 +776,7 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         (void)task_throw(s, old, error);
     }
     for (;;) {
-        queue_apply(s->queue);
-        if (s->timers > 0 && s->clock == NULL) {
-            timer_fire(s);
-        }
+        look_outside(s);
         if (old != NULL && old->waits != WAITS_NOT) { /* it blocks */
             save(m, old);
             hide_generators(old);
@@ -778,7 +786,7 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
             s->current = old = NULL;
         }
         if (DOEFF_UNLIKELY(s->phase != RUN_GOES_ON)) {
-            if (s->phase == RUN_DRAINS && s->ready_regular == 0 && !(s->unfinished_wait && s->live > s->daemons)) {
+            if (s->phase == RUN_DRAINS && s->ready_regular == 0 && !(m->unfinished_wait && s->live > s->daemons)) {
                 begin_closing(s);
             }
             if (s->phase == RUN_ENDS || (s->phase == RUN_CLOSES && queue_clock_ns() >= s->close_at)) {
@@ -814,18 +822,19 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
             save(m, old);
             s->current = old = NULL;
         }
-        int more = s->clock != NULL && s->timers > 0 && s->external == 0 ? 2 : out_of_work(s);
-        if (more == 0) {
+        if (s->clock != NULL && s->timers > 0 && s->external == 0) {
+            if (timer_jump(s) < 0) {
+                scheduler_throw_at_main(s, PyErr_GetRaisedException());
+            }
+            continue;
+        }
+        LeftToDo left = out_of_work(s);
+        if (left == LEFT_NOTHING) {
             return finish(m, out, failed);
         }
-        if (more == 1) {
-            DoeffStep step = go_idle(m, out);
-            if (step != DOEFF_BLOCK) {
-                return step;
-            }
-        }
-        else if (s->clock != NULL && s->timers > 0 && s->external == 0 && timer_jump(s) < 0) {
-            scheduler_throw_at_main(s, PyErr_GetRaisedException());
+        DoeffStep step = left == LEFT_TO_WAIT ? go_idle(m, out) : DOEFF_BLOCK;
+        if (step != DOEFF_BLOCK) {
+            return step;
         }
     }
 }
@@ -844,9 +853,7 @@ scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error)
     WaitableState state = error == NULL ? WAITABLE_VALUE : WAITABLE_ERROR;
     if (error != NULL) {
         task_note_spawn(m, t, error);
-        Py_INCREF(error);
-        trace_park(m, error);
-        Py_DECREF(error);
+        trace_park_pending(m, error);
         if (t->cancelled && PyErr_GivenExceptionMatches(error, m->cx.st->TaskCancelledError)) {
             state = WAITABLE_CANCELLED;
         }
@@ -906,8 +913,6 @@ scheduler_of(DoeffContext *cx)
     }
     s->run = ++st->runs_ever;
     s->machine = m;
-    s->close_timeout = m->close_timeout;
-    s->unfinished_wait = m->unfinished_wait;
     s->caplevels = 2;
     s->levels = PyMem_New(ReadyLevel, 2);
     s->main = task_alloc(st, s);

@@ -186,8 +186,6 @@ typedef struct DoeffScheduler {
     long long clock_ns;       /* the same in ns */
     long long skew;           /* ns that a wait handler has let the real clock jump */
     long long close_at;       /* ns, while closing */
-    double close_timeout;
-    int unfinished_wait;      /* at the end, wait for what is left instead of cancelling it */
     /* how main ended */
     int main_over, main_failed, finished;
     PyObject *main_outcome, *main_env, *main_store, *main_trace;
@@ -338,6 +336,13 @@ int timer_add(DoeffScheduler *s, long long when, DoeffTask *t, struct DoeffNurse
 int timer_after(DoeffContext *cx, PyObject *seconds, struct DoeffNursery *scope);
 int timer_check_seconds(PyObject *seconds); /* -1 with an error for what Delay would not take */
 void timer_remove(DoeffScheduler *s, Py_ssize_t at);
+/* Deadlines that come by themselves: on the controlled clock none do. */
+static inline int
+timers_run(DoeffScheduler *s)
+{
+    return s->timers > 0 && s->clock == NULL;
+}
+
 /* Wakes the tasks whose time has come. */
 void timer_fire(DoeffScheduler *s);
 /* Jumps the controlled clock to the earliest deadline; -1 with an error. */
