@@ -34,12 +34,20 @@ answer_none(int failed, PyObject **out)
     return DOEFF_VALUE;
 }
 
-/* What handle_id names, of this run (borrowed); NULL with an error. */
+/* What handle_id names, of this run (borrowed, so somebody else must know it); NULL with an error. */
 static DoeffWaitable *
 named(DoeffContext *cx, DoeffScheduler *s, PyObject *handle_id)
 {
     DoeffWaitable *w = s == NULL ? NULL : waitable_of(cx->st, handle_id);
-    return w != NULL && of_this_run(s, w) ? w : NULL;
+    if (w == NULL) {
+        return NULL;
+    }
+    int known = Py_REFCNT((PyObject *)w) > 1, ours = known && of_this_run(s, w);
+    Py_DECREF((PyObject *)w);
+    if (!known) {
+        PyErr_SetString(PyExc_TypeError, "nothing but its _handle keeps what is to be waited for");
+    }
+    return ours ? w : NULL;
 }
 
 /* ---- the queue ---- */
@@ -244,9 +252,7 @@ task_result_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (w->state == WAITABLE_OPEN) {
         return answer_none(0, out);
     }
-    if (Py_IS_TYPE((PyObject *)w, st->Task_Type)) {
-        task_claim((DoeffTask *)w);
-    }
+    waitable_claim(st, w);
     *out = w->state == WAITABLE_VALUE ? record_new1(st->rec.Ok, Py_NewRef(w->outcome))
                                       : record_new2(st->rec.Err, Py_NewRef(w->outcome), Py_NewRef(st->nothing));
     return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;

@@ -282,15 +282,16 @@ int of_this_run(DoeffScheduler *s, DoeffWaitable *w);
 /* 1 if error is the cancellation of the running task itself, which Safe lets pass. */
 int scheduler_own_cancel(DoeffContext *cx, PyObject *error);
 
-/* What op is a handle of (borrowed), or NULL with a TypeError. */
+/* What op is a handle of (strong: a _handle of the user's may be all that knows it), or NULL with a TypeError. */
 DoeffWaitable *waitable_of(EngineState *st, PyObject *op);
+void waitable_claim(EngineState *st, DoeffWaitable *w); /* somebody asks for its outcome */
 /* Settles w with value or error (stolen, the other NULL; error with cancelled set for a cancellation) and wakes who waits. */
 void waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObject *outcome);
 /* The current task waits for w: DOEFF_BLOCK, or its outcome at once. */
 DoeffStep waitable_wait(DoeffContext *cx, DoeffWaitable *w, PyObject **out);
 /* The outcome of a settled one. */
 DoeffStep waitable_outcome(DoeffWaitable *w, PyObject **out);
-void waiter_link(DoeffScheduler *s, Waiter *waiter, DoeffWaitable *w, DoeffTask *task, int index);
+void waiter_link(DoeffScheduler *s, Waiter *waiter, DoeffWaitable *w /* stolen */, DoeffTask *task, int index);
 void waiter_unlink(DoeffScheduler *s, Waiter *waiter);
 void waitable_clear(DoeffWaitable *w);
 int waitable_traverse(DoeffWaitable *w, visitproc visit, void *arg);

@@ -128,15 +128,9 @@ waitable_of(EngineState *st, PyObject *op)
             op = handle;
         }
     }
-    if (found != NULL && held != NULL) {
-        int kept = Py_REFCNT((PyObject *)found) > 1; /* beside held, or what held keeps */
-        Py_DECREF(held);
-        if (!kept) {
-            PyErr_SetString(PyExc_TypeError, "nothing but its _handle keeps what is to be waited for");
-            return NULL;
-        }
-    }
     if (found != NULL) {
+        Py_INCREF((PyObject *)found);
+        Py_XDECREF(held);
         return found;
     }
     if (!PyErr_Occurred()) {
@@ -148,6 +142,14 @@ waitable_of(EngineState *st, PyObject *op)
     }
     Py_XDECREF(held);
     return NULL;
+}
+
+static int
+check_waitable(EngineState *st, PyObject *op)
+{
+    DoeffWaitable *w = waitable_of(st, op);
+    Py_XDECREF((PyObject *)w);
+    return w == NULL ? -1 : 0;
 }
 
 int
@@ -196,7 +198,7 @@ hold(DoeffScheduler *s, Waiter *waiter, int by)
 void
 waiter_link(DoeffScheduler *s, Waiter *waiter, DoeffWaitable *w, DoeffTask *task, int index)
 {
-    waiter->on = (DoeffWaitable *)Py_NewRef((PyObject *)w);
+    waiter->on = w;
     waiter->task = task;
     waiter->index = index;
     waiter->next = NULL;
@@ -262,6 +264,14 @@ waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObje
     }
 }
 
+void
+waitable_claim(EngineState *st, DoeffWaitable *w)
+{
+    if (Py_IS_TYPE((PyObject *)w, st->Task_Type)) {
+        task_claim((DoeffTask *)w);
+    }
+}
+
 static DoeffStep
 waits_for_itself(EngineState *st)
 {
@@ -274,16 +284,14 @@ waitable_wait(DoeffContext *cx, DoeffWaitable *w, PyObject **out)
 {
     DoeffScheduler *s = scheduler_if_any(cx);
     if (w->state != WAITABLE_OPEN) {
-        if (Py_IS_TYPE((PyObject *)w, cx->st->Task_Type)) {
-            task_claim((DoeffTask *)w);
-        }
+        waitable_claim(cx->st, w);
         return waitable_outcome(w, out);
     }
     if ((DoeffTask *)w == s->current) {
         return waits_for_itself(cx->st);
     }
     s->current->waits = WAITS_ONE;
-    waiter_link(s, &s->current->one, w, s->current, -1);
+    waiter_link(s, &s->current->one, (DoeffWaitable *)Py_NewRef((PyObject *)w), s->current, -1);
     return DOEFF_BLOCK;
 }
 
@@ -292,8 +300,7 @@ waitable_wait(DoeffContext *cx, DoeffWaitable *w, PyObject **out)
 static int
 wait_init(RecordInfo *info, PyObject **f)
 {
-    EngineState *st = info->st;
-    return waitable_of(st, f[0]) == NULL || priority_of(f[1], 0) == PRIORITY_INVALID ? -1 : 0;
+    return check_waitable(info->st, f[0]) < 0 || priority_of(f[1], 0) == PRIORITY_INVALID ? -1 : 0;
 }
 
 static void
@@ -310,13 +317,15 @@ wait_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     DoeffScheduler *s = scheduler_of(cx);
     DoeffWaitable *w = s == NULL ? NULL : waitable_of(cx->st, RECORD_FIELD(effect, 0));
-    if (w == NULL || !of_this_run(s, w)) {
-        return DOEFF_RAISE;
+    DoeffStep step = DOEFF_RAISE;
+    if (w != NULL && of_this_run(s, w)) {
+        if (w->state == WAITABLE_OPEN) {
+            wake_at(s->current, RECORD_FIELD(effect, 1));
+        }
+        step = waitable_wait(cx, w, out);
     }
-    if (w->state == WAITABLE_OPEN) {
-        wake_at(s->current, RECORD_FIELD(effect, 1));
-    }
-    return waitable_wait(cx, w, out);
+    Py_XDECREF((PyObject *)w);
+    return step;
 }
 
 static const RecordSpec wait_spec = {
@@ -545,14 +554,6 @@ row_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out)
     return step;
 }
 
-static void
-claim(EngineState *st, DoeffWaitable *w)
-{
-    if (Py_IS_TYPE((PyObject *)w, st->Task_Type)) {
-        task_claim((DoeffTask *)w);
-    }
-}
-
 /* ---- Gather ---- */
 
 /* Programs become members, and Spawn effects are spawned. */
@@ -562,26 +563,51 @@ is_handle(EngineState *st, PyObject *item)
     return DOEFF_LIKELY(Py_IS_TYPE(item, st->Task_Type)) || !PyType_IsSubtype(Py_TYPE(item), st->Program_Type);
 }
 
-static inline DoeffWaitable *
-handled_by(EngineState *st, PyObject *item)
+/* The items of an effect as a tuple, in place. */
+static int
+items_init(PyObject **items)
 {
-    return DOEFF_LIKELY(Py_IS_TYPE(item, st->Task_Type)) ? (DoeffWaitable *)item : waitable_of(st, item);
+    if (PyTuple_Check(*items)) {
+        return 0;
+    }
+    PyObject *tuple = PySequence_Tuple(*items);
+    if (tuple == NULL) {
+        return -1;
+    }
+    Py_SETREF(*items, tuple);
+    return 0;
+}
+
+/* Each handle among the items is looked at once: what it stands for is in its waiter from here on. */
+static int
+row_resolve(DoeffScheduler *s, Waiting *row, PyObject *items)
+{
+    EngineState *st = s->machine->cx.st;
+    for (int i = 0; i < row->count; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        if (row->kind == ROW_GATHER && !is_handle(st, item)) {
+            continue;
+        }
+        DoeffWaitable *w = waitable_of(st, item);
+        row->waiter[i].on = w;
+        if (w == NULL || !of_this_run(s, w)) {
+            return -1;
+        }
+        waitable_claim(st, w);
+    }
+    return 0;
 }
 
 static int
 gather_init(RecordInfo *info, PyObject **f)
 {
     EngineState *st = info->st;
-    if (!PyTuple_Check(f[0])) {
-        PyObject *items = PySequence_Tuple(f[0]);
-        if (items == NULL) {
-            return -1;
-        }
-        Py_SETREF(f[0], items);
+    if (items_init(&f[0]) < 0) {
+        return -1;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f[0]); i++) {
         PyObject *item = PyTuple_GET_ITEM(f[0], i);
-        if (is_handle(st, item) && handled_by(st, item) == NULL) {
+        if (is_handle(st, item) && check_waitable(st, item) < 0) {
             if (PyErr_ExceptionMatches(PyExc_TypeError)) {
                 PyErr_Format(PyExc_TypeError, "items[%zd] of Gather must be a program, a task or a future, got %s%s", i,
                              type_name(item), Py_IS_TYPE(item, st->Kleisli_Type) ? " (call the @do function)"
@@ -592,6 +618,27 @@ gather_init(RecordInfo *info, PyObject **f)
         }
     }
     return 0;
+}
+
+/* The item at an index could not be started: what was before it is dropped. The error is set. */
+static DoeffStep
+gather_unmade(DoeffScheduler *s, DoeffTask *t, Py_ssize_t index)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    for (Py_ssize_t i = index; i < t->row->count; i++) { /* nobody has waited for these yet */
+        t->row->waiter[i].owned = 0;
+        waiter_unlink(s, &t->row->waiter[i]);
+    }
+    t->waits = WAITS_ROW;
+    if (row_withdraw(s, t, Py_NewRef(error))) { /* members have not started: they are dropped at once */
+        Py_DECREF(error);
+    }
+    else {
+        row_free(s, t);
+    }
+    t->waits = WAITS_NOT;
+    PyErr_SetRaisedException(error);
+    return DOEFF_RAISE;
 }
 
 static DoeffStep
@@ -612,70 +659,42 @@ gather_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     DoeffTask *t = s->current;
     t->row = row;
     row->task = t;
-    int failed = -1;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *item = PyTuple_GET_ITEM(items, i);
-        if (is_handle(st, item)) {
-            DoeffWaitable *w = handled_by(st, item);
-            if (w == NULL || !of_this_run(s, w)) {
-                goto error;
-            }
-            if ((DoeffTask *)w == t) {
-                (void)waits_for_itself(st);
-                goto error;
-            }
-            claim(st, w);
-            if (failed < 0 && w->state != WAITABLE_OPEN && w->state != WAITABLE_VALUE) {
-                failed = (int)i;
-            }
+    if (row_resolve(s, row, items) < 0) {
+        goto error;
+    }
+    for (int i = 0; i < row->count; i++) {
+        DoeffWaitable *w = row->waiter[i].on;
+        if (w == NULL) {
+            continue;
+        }
+        if ((DoeffTask *)w == t) {
+            (void)waits_for_itself(st);
+            goto error;
+        }
+        if (row->winner < 0 && w->state != WAITABLE_OPEN && w->state != WAITABLE_VALUE) {
+            row->winner = i;
         }
     }
-    if (failed >= 0) {
-        DoeffStep step = waitable_outcome(waitable_of(st, PyTuple_GET_ITEM(items, failed)), out);
-        row_free(s, t);
-        return step;
+    if (row->winner >= 0) { /* failed already */
+        return row_answer(s, t, out);
     }
     HandlerNode *node;
     PyObject *env;
     task_origin(cx, &node, &env);
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
-        DoeffWaitable *w;
-        if (is_handle(st, item)) {
-            w = handled_by(st, item);
-            if (w != NULL && ((DoeffTask *)w == t || !of_this_run(s, w))) { /* a _handle that changes */
-                if ((DoeffTask *)w == t) {
-                    (void)waits_for_itself(st);
-                }
-                w = NULL;
+        Waiter *waiter = &row->waiter[i];
+        if (waiter->on == NULL) {
+            waiter->owned = !RECORD_IS(item, st->rec.Spawn);
+            DoeffTask *child = waiter->owned ? task_new(cx, Py_NewRef(item), node, env, 1, t->priority) : task_spawn(cx, item);
+            if (child == NULL) {
+                return gather_unmade(s, t, i);
             }
+            waiter->on = (DoeffWaitable *)Py_NewRef((PyObject *)child);
         }
-        else if (RECORD_IS(item, st->rec.Spawn)) {
-            w = (DoeffWaitable *)task_spawn(cx, item);
-        }
-        else {
-            w = (DoeffWaitable *)task_new(cx, Py_NewRef(item), node, env, 1, t->priority);
-            row->waiter[i].owned = w != NULL;
-        }
-        if (w == NULL) {
-            PyObject *error = PyErr_GetRaisedException();
-            t->waits = WAITS_ROW;
-            if (row_withdraw(s, t, Py_NewRef(error))) { /* members have not started: they are dropped at once */
-                Py_DECREF(error);
-            }
-            else {
-                row_free(s, t);
-            }
-            t->waits = WAITS_NOT;
-            PyErr_SetRaisedException(error);
-            return DOEFF_RAISE;
-        }
-        if (w->state == WAITABLE_OPEN) {
-            waiter_link(s, &row->waiter[i], w, t, (int)i);
+        if (waiter->on->state == WAITABLE_OPEN) {
+            waiter_link(s, waiter, waiter->on, t, (int)i);
             row->left++;
-        }
-        else {
-            row->waiter[i].on = (DoeffWaitable *)Py_NewRef((PyObject *)w);
         }
     }
     if (row->left == 0) {
@@ -740,19 +759,15 @@ static int
 race_init(RecordInfo *info, PyObject **f)
 {
     EngineState *st = info->st;
-    if (!PyTuple_Check(f[0])) {
-        PyObject *items = PySequence_Tuple(f[0]);
-        if (items == NULL) {
-            return -1;
-        }
-        Py_SETREF(f[0], items);
+    if (items_init(&f[0]) < 0) {
+        return -1;
     }
     if (PyTuple_GET_SIZE(f[0]) == 0) {
         PyErr_SetString(PyExc_ValueError, "Race needs at least one task or future");
         return -1;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f[0]); i++) {
-        if (waitable_of(st, PyTuple_GET_ITEM(f[0], i)) == NULL) {
+        if (check_waitable(st, PyTuple_GET_ITEM(f[0], i)) < 0) {
             return -1;
         }
     }
@@ -762,7 +777,6 @@ race_init(RecordInfo *info, PyObject **f)
 static DoeffStep
 race_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    EngineState *st = cx->st;
     PyObject *items = RECORD_FIELD(effect, 0);
     Py_ssize_t n = PyTuple_GET_SIZE(items);
     DoeffScheduler *s = scheduler_of(cx);
@@ -770,46 +784,33 @@ race_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         return DOEFF_RAISE;
     }
     DoeffTask *t = s->current;
-    int winner = -1, others = 0;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        DoeffWaitable *w = waitable_of(st, PyTuple_GET_ITEM(items, i));
-        if (w == NULL || !of_this_run(s, w)) {
-            return DOEFF_RAISE;
-        }
-        claim(st, w);
-        others += (DoeffTask *)w != t;
-        if (winner < 0 && w->state != WAITABLE_OPEN) {
-            winner = (int)i;
-        }
-    }
-    if (winner >= 0) {
-        PyObject *value;
-        DoeffStep step = waitable_outcome(waitable_of(st, PyTuple_GET_ITEM(items, winner)), &value);
-        if (step == DOEFF_VALUE) {
-            step = race_result(s, effect, winner, value, out);
-            Py_DECREF(value);
-        }
-        return step;
-    }
-    if (others == 0) {
-        return waits_for_itself(st);
-    }
     Waiting *row = row_new(ROW_RACE, effect, n);
     if (row == NULL) {
         return DOEFF_RAISE;
     }
     t->row = row;
-    wake_at(t, RECORD_FIELD(effect, 1));
-    for (Py_ssize_t i = 0; i < n; i++) {
-        DoeffWaitable *w = waitable_of(st, PyTuple_GET_ITEM(items, i));
-        if (w == NULL || !of_this_run(s, w) || w->state != WAITABLE_OPEN) { /* a _handle that changes */
-            row_free(s, t);
-            if (!PyErr_Occurred()) {
-                PyErr_SetString(PyExc_ValueError, "a _handle must always give the same");
-            }
-            return DOEFF_RAISE;
+    if (row_resolve(s, row, items) < 0) {
+        row_free(s, t);
+        return DOEFF_RAISE;
+    }
+    int others = 0;
+    for (int i = 0; i < row->count; i++) {
+        DoeffWaitable *w = row->waiter[i].on;
+        others += (DoeffTask *)w != t;
+        if (row->winner < 0 && w->state != WAITABLE_OPEN) {
+            row->winner = i;
         }
-        waiter_link(s, &row->waiter[i], w, t, (int)i);
+    }
+    if (row->winner >= 0) { /* over already */
+        return row_answer(s, t, out);
+    }
+    if (others == 0) {
+        row_free(s, t);
+        return waits_for_itself(cx->st);
+    }
+    wake_at(t, RECORD_FIELD(effect, 1));
+    for (int i = 0; i < row->count; i++) {
+        waiter_link(s, &row->waiter[i], row->waiter[i].on, t, i);
         row->left++;
     }
     t->waits = WAITS_ROW;
