@@ -9,13 +9,19 @@ Contract: programs, part 5; concurrency, part 4.
 from __future__ import annotations
 
 from ._engine import (
+    Await,
     AwaitExternal,
+    CompletePromise,
+    CreateExternalPromise,
     CreateFuture,
+    CreatePromise,
     CreateSpawn,
     CreateTask,
     PerformEffect,
     ResolveFuture,
     ResumeK,
+    Spawn,
+    Wait,
     _CreateTaskEffect,
 )
 
@@ -62,25 +68,12 @@ def answer(
     return ResumeK(k=k, env=env, value=value)
 
 
-def _constructor(name: str, request: Request) -> Callable[..., Any]:
-    """The constructor of a public effect, looked up when it is needed."""
-    import doeff
-
-    found: Callable[..., Any] | None = getattr(doeff, name, None)
-    if found is None:
-        raise NotImplementedError(
-            f"{type(request).__name__} is done by the effect {name}, which this version"
-            " of doeff does not have"
-        )
-    return found
-
-
 def _perform_effect(asked: Asked) -> Steps:
     return (yield asked.request.effect)
 
 
 def _await_external(asked: Asked) -> Steps:
-    return (yield _constructor("Await", asked.request)(asked.request.awaitable))
+    return (yield Await(asked.request.awaitable))
 
 
 def _create_task(asked: Asked) -> Steps:
@@ -93,7 +86,7 @@ def _create_task(asked: Asked) -> Steps:
 def _create_future(asked: Asked) -> Steps:
     from .cesk.types import FutureHandle, FutureId
 
-    promise = yield _constructor("CreatePromise", asked.request)()
+    promise = yield CreatePromise()
     return FutureHandle(FutureId.new(promise), promise.future)
 
 
@@ -111,20 +104,18 @@ def _resolve_future(asked: Asked) -> Steps:
         raise KeyError(future_id)
     if promise.is_completed:
         raise RuntimeError(f"{future_id} was resolved before")
-    complete = _constructor("CompletePromise", asked.request)
-    yield complete(promise, asked.request.value)
+    yield CompletePromise(promise, asked.request.value)
 
 
 def _create_spawn(asked: Asked) -> Steps:
     from . import _v1_spawn
     from .cesk.types import SpawnHandle, SpawnId
 
-    promise = yield _constructor("CreateExternalPromise", asked.request)()
+    promise = yield CreateExternalPromise()
     start = _v1_spawn.BACKENDS[asked.request.backend]
     start(asked.request.program, asked.layer, asked.env, asked.store, promise)
     # A task waits for it, so that cancelling the handle, or the end of the run, reaches the backend.
-    waiting = _constructor("Wait", asked.request)(promise.future)
-    task = yield _constructor("Spawn", asked.request)(waiting)
+    task = yield Spawn(Wait(promise.future))
     return SpawnHandle(SpawnId.new(), task)
 
 

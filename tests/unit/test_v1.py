@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
@@ -953,26 +954,42 @@ def test_resolving_what_nobody_made():
     assert "future_id of a FutureHandle" in str(error)
 
 
-def test_what_this_version_lacks_is_named(monkeypatch):
-    monkeypatch.setattr(doeff, "Await", None, raising=False)
+def test_awaiting_what_is_not_awaitable():
     error = run(catching(), {E: asking(AwaitExternal(object()))}).value
-    assert type(error) is NotImplementedError
-    assert "AwaitExternal is done by the effect Await" in str(error)
-    monkeypatch.setattr(doeff, "async_run", None, raising=False)
-    with pytest.raises(NotImplementedError, match=r"doeff\.async_run"):
-        AsyncRuntime({E: add_one}).run(E()).send(None)
+    assert type(error) is TypeError
+    assert "awaitable" in str(error)
 
 
-def test_the_asynchronous_runtime_runs_with_async_run(monkeypatch):
-    async def async_run(program, handlers, env, store):
-        assert handlers[:-1] == doeff.async_handlers_preset
-        return sync_run(program, [*sync_handlers_preset, handlers[-1]], env, store)
+async def soon(value):
+    await asyncio.sleep(0)
+    return value
 
-    monkeypatch.setattr(doeff, "async_run", async_run, raising=False)
+
+def answers_soon(effect, ts, store):
+    return ContinueValue(AwaitExternal(soon(effect.n + 1)), ts.env, store, ts.kontinuation)
+
+
+async def fails_soon():
+    await asyncio.sleep(0)
+    raise ValueError("late")
+
+
+def test_awaiting_in_either_runtime():
+    def fails(effect, ts, store):
+        return ContinueValue(AwaitExternal(fails_soon()), ts.env, store, ts.kontinuation)
+
+    def in_the_loop(program, handlers):
+        return asyncio.run(AsyncRuntime(handlers).run(program))
+
+    for runs in (run, in_the_loop):
+        assert runs(three(), {E: answers_soon}).value == (2, 3, 4)
+        error = runs(catching(), {E: fails}).value
+        assert (type(error), error.args) == (ValueError, ("late",))
+
+
+def test_the_asynchronous_runtime_runs_with_async_run():
     runtime = AsyncRuntime(handlers={E: add_one})
-    with pytest.raises(StopIteration) as done:
-        runtime.run(three(), env={"a": 1}, store={"s": 1}).send(None)
-    result = done.value.value
+    result = asyncio.run(runtime.run(three(), env={"a": 1}, store={"s": 1}))
     assert result.value == (2, 3, 4)
     assert (result.env, result.raw_store) == ({"a": 1}, {"s": 1})
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from doeff._engine import (
     _v1_layer,
     async_handlers_preset,
+    async_run,
     default_handlers,
     sync_handlers_preset,
     sync_run,
@@ -67,14 +68,5 @@ class AsyncRuntime:
         store: Mapping[str, Any] | None = None,
     ) -> RuntimeResult[Any]:
         """Run a program to its end on the running event loop."""
-        import doeff
-
-        async_run = getattr(doeff, "async_run", None)
-        if async_run is None:
-            raise NotImplementedError(
-                "AsyncRuntime runs programs with doeff.async_run, which this version of"
-                " doeff does not have; SyncRuntime works"
-            )
         handlers = [*async_handlers_preset, self._layer]
-        result: RuntimeResult[Any] = await async_run(program, handlers, env, store)
-        return result
+        return await async_run(program, handlers, env, store)
