@@ -966,7 +966,9 @@ async def soon(value):
 
 
 def answers_soon(effect, ts, store):
-    return ContinueValue(AwaitExternal(soon(effect.n + 1)), ts.env, store, ts.kontinuation)
+    return ContinueValue(
+        AwaitExternal(soon(effect.n + 1)), ts.env, store, ts.kontinuation
+    )
 
 
 async def fails_soon():
@@ -976,7 +978,9 @@ async def fails_soon():
 
 def test_awaiting_in_either_runtime():
     def fails(effect, ts, store):
-        return ContinueValue(AwaitExternal(fails_soon()), ts.env, store, ts.kontinuation)
+        return ContinueValue(
+            AwaitExternal(fails_soon()), ts.env, store, ts.kontinuation
+        )
 
     def in_the_loop(program, handlers):
         return asyncio.run(AsyncRuntime(handlers).run(program))
