@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
+import weakref
 
 import pytest
 
@@ -640,6 +641,52 @@ def test_an_async_run_that_nobody_awaits():
     with pytest.warns(RuntimeWarning, match="'async_run' was never awaited"):
         go(Await(Own()))
         gc.collect()
+
+
+class Kept:
+    """Something a weak reference may point at."""
+
+
+@pytest.mark.parametrize("depth", ["main", "child"])
+@pytest.mark.parametrize("held", ["promise", "asyncio task", "context variable"])
+@pytest.mark.parametrize("new_loop", LOOPS.values(), ids=list(LOOPS))
+def test_a_run_that_its_closed_loop_forgot_is_collected(new_loop, held, depth):
+    ended = []
+    variable = contextvars.ContextVar("variable")
+
+    @do
+    def waits(kept):
+        promise = yield CreateExternalPromise()
+        tasks = [asyncio.current_task()] if held == "asyncio task" else []
+        if held == "context variable":
+            variable.set((asyncio.current_task(), kept))
+        try:
+            yield Wait(promise.future)
+        finally:
+            ended.append(held)
+            tasks.clear()
+
+    @do
+    def program(kept):
+        if depth == "main":
+            return (yield waits(kept))
+        return (yield Wait((yield Spawn(waits(kept)))))
+
+    async def main(kept):
+        task = asyncio.create_task(go(program(kept)))
+        await soon(None, turns=3)
+        return task
+
+    kept = Kept()
+    gone = weakref.ref(kept)
+    loop = new_loop()
+    task = loop.run_until_complete(main(kept))
+    loop.close()
+    task._log_destroy_pending = False
+    del task, kept, loop
+    gc.collect()
+    assert gone() is None
+    assert ended == [held]
 
 
 # --- turns of the loop ------------------------------------------------------------------------

@@ -186,6 +186,24 @@ hide_generators(DoeffTask *t)
     }
 }
 
+/* What hidden objects refer to, for the collector: it would take them for roots. One that somebody else holds too is
+ * left out: then it may be one. */
+int
+scheduler_traverse_hidden(DoeffTask *t, visitproc visit, void *arg)
+{
+    int failed = 0;
+    if (t->context != NULL && Py_REFCNT(t->context) == 1) {
+        failed = Py_TYPE(t->context)->tp_traverse(t->context, visit, arg);
+    }
+    for (Py_ssize_t i = 0; t->hidden && i < t->fiber->len && !failed; i++) {
+        PyObject *program = t->fiber->frames[i].a;
+        if (is_generator(&t->fiber->frames[i]) && Py_REFCNT(program) == 1) {
+            failed = Py_TYPE(program)->tp_traverse(program, visit, arg);
+        }
+    }
+    return failed;
+}
+
 void
 scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber)
 {

@@ -271,6 +271,7 @@ DoeffTask *task_alloc(EngineState *st, DoeffScheduler *s);
 DoeffTask *task_spawn(DoeffContext *cx, PyObject *effect); /* a SpawnEffect, performed; borrowed */
 /* The collector need not see the generators of a blocked task; they must be shown again before they run or go. */
 void scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber);
+int scheduler_traverse_hidden(DoeffTask *t, visitproc visit, void *arg); /* and what it does not see */
 void task_release(DoeffScheduler *s, DoeffTask *t);
 void task_claim(DoeffTask *t); /* somebody asks for its outcome */
 int task_traverse_live(DoeffTask *t, visitproc visit, void *arg);

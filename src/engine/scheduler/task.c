@@ -506,7 +506,8 @@ task_traverse_live(DoeffTask *t, visitproc visit, void *arg)
     if (!t->started) {
         Py_VISIT(t->node);
     }
-    return fiber_traverse(t->fiber, visit, arg);
+    int failed = scheduler_traverse_hidden(t, visit, arg);
+    return failed ? failed : fiber_traverse(t->fiber, visit, arg);
 }
 
 static int
