@@ -866,6 +866,33 @@ def test_a_run_belongs_to_its_thread(run):
     run(main())
 
 
+def test_one_awaits_it_at_a_time(run):
+    async def wait_for(running):
+        return (await running).value
+
+    async def main():
+        release = asyncio.Event()
+        running = go(Await(release.wait()))
+        first = asyncio.create_task(wait_for(running))
+        await soon(None, turns=3)
+        for second in (wait_for(running), running):
+            with pytest.raises(RuntimeError, match="being awaited already"):
+                await asyncio.create_task(second)
+        release.set()
+        assert await first is True
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await running
+
+    run(main())
+
+
+def test_closed_before_it_began():
+    running = go(Ask("k"))
+    running.close()
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        running.send(None)
+
+
 def test_without_a_loop():
     running = go(Ask("k"))
     with pytest.raises(RuntimeError, match="no running event loop"):

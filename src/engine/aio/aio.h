@@ -78,6 +78,7 @@ int bridge_room_init(PyObject *module, EngineState *st);
 /* The same for the coroutine in which an idle run waits. */
 PySendResult parking_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **out);
 void parking_leave(PyObject *op);
+int parking_sleeps(PyObject *op); /* nothing has woken it yet */
 int parking_room_init(PyObject *module, EngineState *st);
 
 int async_run_room_init(PyObject *module, EngineState *st);

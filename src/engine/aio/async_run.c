@@ -276,19 +276,25 @@ may_step(AsyncRun *r)
     if (r->state == ASYNC_NEW) {
         return 1;
     }
-    if (r->thread != PyThread_get_thread_ident()) {
+    if (r->state == ASYNC_OVER) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited async_run()");
+    }
+    else if (r->thread != PyThread_get_thread_ident()) {
         PyErr_SetString(PyExc_RuntimeError, "this async_run belongs to the event loop of another thread");
     }
     else if (r->state == ASYNC_RUNNING) {
         PyErr_SetString(PyExc_ValueError, "async_run already executing");
     }
-    else if (r->state == ASYNC_OVER) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited async_run()");
-    }
     else {
         return 1;
     }
     return 0;
+}
+
+static void
+awaited_already(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "async_run() is being awaited already");
 }
 
 static PySendResult
@@ -297,6 +303,10 @@ async_run_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **out)
     AsyncRun *r = (AsyncRun *)op;
     *out = NULL;
     if (!may_step(r)) {
+        return PYGEN_ERROR;
+    }
+    if (r->awaiting != NULL && Py_IS_TYPE(r->awaiting, r->m->cx.st->Parking_Type) && parking_sleeps(r->awaiting)) {
+        awaited_already(); /* by another asyncio task */
         return PYGEN_ERROR;
     }
     if (r->state == ASYNC_NEW) {
@@ -475,6 +485,18 @@ async_run_await(PyObject *op, void *Py_UNUSED(closure))
     return Py_NewRef(awaiting == NULL ? Py_None : awaiting);
 }
 
+/* __await__: like a coroutine's, by one at a time. */
+static PyObject *
+async_run_awaited(PyObject *op)
+{
+    AsyncState state = ((AsyncRun *)op)->state;
+    if (state != ASYNC_NEW && state != ASYNC_OVER) {
+        awaited_already();
+        return NULL;
+    }
+    return Py_NewRef(op);
+}
+
 static PyObject *
 async_run_none(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
 {
@@ -569,7 +591,7 @@ static PyType_Slot async_run_slots[] = {
     {Py_tp_repr, async_run_repr},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, async_run_next},
-    {Py_am_await, PyObject_SelfIter},
+    {Py_am_await, async_run_awaited},
     {Py_am_send, async_run_send},
     {Py_tp_getset, async_run_getset},
     {Py_tp_members, async_run_members},

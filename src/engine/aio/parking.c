@@ -12,7 +12,8 @@ typedef struct Parking {
     PyObject *loop;    /* strong, while it waits */
     PyObject *future;  /* strong, while it waits */
     PyObject *timer;   /* strong or NULL */
-    int begun;
+    unsigned char begun;
+    unsigned char woken;
 } Parking;
 
 #define DAY_NS 86400000000000LL /* the longest sleep; then the run looks again */
@@ -82,6 +83,7 @@ wake(PyObject *op, PyObject *const *Py_UNUSED(args), Py_ssize_t nargs)
         done = Py_NewRef(Py_None);
     }
     else if (nargs > 0) {
+        p->woken = 1;
         done = PyObject_CallMethodOneArg(future, engine_state_of(Py_TYPE(op))->str_set_result, Py_None);
         if (done == NULL && is_done(future)) { /* woken twice, or cancelled */
             done = Py_NewRef(Py_None);
@@ -154,6 +156,12 @@ begin(Parking *p, PyObject **out)
     Py_DECREF(callback);
     *out = Py_NewRef(p->future);
     return PYGEN_NEXT;
+}
+
+int
+parking_sleeps(PyObject *op)
+{
+    return ((Parking *)op)->future != NULL && !((Parking *)op)->woken;
 }
 
 PySendResult
@@ -288,7 +296,7 @@ wait_in_the_loop(DoeffContext *cx, PyObject *effect, PyObject **out)
     }
     p->queue = (DoeffQueue *)Py_NewRef(RECORD_FIELD(effect, 0));
     p->loop = p->future = p->timer = NULL;
-    p->begun = 0;
+    p->begun = p->woken = 0;
     PyObject_GC_Track((PyObject *)p);
     *out = (PyObject *)p;
     return DOEFF_ESCAPE;
