@@ -129,7 +129,7 @@
     X(CreatePromise) X(CompletePromise) X(FailPromise)               \
     X(CreateExternalPromise) X(WaitForExternal) X(BlockForExternal)  \
     X(CreateSemaphore) X(AcquireSemaphore) X(ReleaseSemaphore)       \
-    X(Delay) X(WaitUntil)                                           \
+    X(Delay) X(WaitUntil) X(Await)                                  \
     X(ContinueValue) X(ContinueProgram) X(ContinueError) X(ContinueGenerator) \
     X(PerformIO) X(AwaitExternal) X(CreateTask) X(CreateFuture)      \
     X(ResolveFuture) X(CreateSpawn) X(PerformEffect)

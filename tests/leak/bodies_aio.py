@@ -56,6 +56,21 @@ def leak_await():
     run(awaits())
 
 
+async def never():
+    raise AssertionError
+
+
+@do
+def fails_at_once():
+    raise ValueError
+    yield
+
+
+def leak_await_never_begun():
+    run(Safe(Gather(fails_at_once(), Await(never()), Safe(Await(never())))))
+    async_run(Await(never()), async_handlers_preset).close()
+
+
 def leak_await_in_the_background():
     sync_run(awaits(), sync_handlers_preset)
 

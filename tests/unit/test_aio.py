@@ -400,20 +400,101 @@ def test_a_coroutine_that_ends_anyway(run):
     assert seen == [1]
 
 
-def test_cancelled_before_the_coroutine_began(run):
-    async def never():
-        raise AssertionError
+async def never():
+    raise AssertionError
+
+
+@do
+def fails_at_once():
+    raise ValueError
+    yield
+
+
+@do
+def passes_on(effect, ctx):
+    return (yield effect)
+
+
+WRAPPED = {
+    "itself": lambda await_: await_,
+    "an effect": Safe,
+    "a handler": lambda await_: WithHandler(passes_on, await_),
+    "a combinator": lambda await_: await_.map(str).then(Ask("k")),
+    "an argument": lambda await_: do(lambda value=None: value)(value=await_),
+    "many": lambda await_: Gather(*[Ask("k")] * 50, await_),
+}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=list(WRAPPED))
+def test_given_up_before_the_coroutine_began(run, wrapped, monkeypatch):
+    """As in asyncio nobody is told of a coroutine that was never awaited."""
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", told.append)
+    made = []
+
+    def program_of_a_coroutine():
+        made.append(never())
+        return wrapped(Await(made[-1]))
 
     @do
     def program():
-        task = yield Spawn(Await(never()))
-        yield Cancel(task)  # it has not begun either: nobody awaits the coroutine
-        return (yield Safe(Wait(task)))
+        task = yield Spawn(program_of_a_coroutine())
+        yield Cancel(task)
+        assert isinstance((yield Safe(Wait(task))).error, TaskCancelledError)
+        member = program_of_a_coroutine()
+        yield Safe(Gather(fails_at_once(), member))
+        yield Spawn(program_of_a_coroutine(), daemon=True)
+        raise ValueError
 
-    coroutine_warning = r"coroutine '.*never' was never awaited"
-    with pytest.warns(RuntimeWarning, match=coroutine_warning):
-        assert isinstance(run(go(program())).value.error, TaskCancelledError)
-        gc.collect()
+    async def main():
+        assert isinstance((await go(program())).error, ValueError)
+        closed = go(program_of_a_coroutine())
+        closed.close()
+        task = asyncio.create_task(go(program_of_a_coroutine()))
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(main())
+    assert [coroutine.cr_frame for coroutine in made] == [None] * 5
+    made.clear()
+    gc.collect()
+    assert told == []
+
+
+def test_a_coroutine_that_another_awaits_is_left_alone(run):
+    """The second Await of it is given up, not the first."""
+
+    @do
+    def program():
+        coroutine = soon("value", turns=9)
+        first = yield Spawn(Await(coroutine))
+        for _ in range(3):
+            yield Delay(0)
+        yield Cancel((yield Spawn(Await(coroutine))))
+        return (yield Wait(first))
+
+    assert run(go(program())).value == "value"
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_closed_while_a_program_is_due(run, monkeypatch):
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", told.append)
+
+    @do
+    def program():
+        yield Spawn(Await(never()))
+        yield Delay(0)
+
+    async def main():
+        running = go(program())
+        running.send(None)
+        running.close()
+
+    run(main())
+    gc.collect()
+    assert told == []
 
 
 def test_a_coroutine_that_ignores_cancellation_ends_with_the_run(run):

@@ -64,6 +64,9 @@ PyObject *aio_loop(EngineState *st);
  * exception to raise in it (borrowed), or NULL. */
 PySendResult aio_send(PyObject *coroutine, PyObject *throw, PyObject **out);
 
+/* Has it what a coroutine has? -1 with an error. */
+int aio_is_coroutine(EngineState *st, PyObject *op);
+
 /* What a Python-level send() gives for the result of a step (value stolen). */
 PyObject *aio_sent(PySendResult sent, PyObject *value);
 /* Sets the exception that the arguments of throw() name. */
@@ -73,6 +76,8 @@ void aio_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
 int bridge_start(EngineState *st, Bridge *b, PyObject *loop, AsyncRun *r);
 /* Ends it here and now; its asyncio task notices in its next step. */
 void bridge_kill(Bridge *b);
+/* A program that will never run: closes the coroutines of the Awaits in it. */
+void await_abandon(EngineState *st, PyObject *program);
 int bridge_room_init(PyObject *module, EngineState *st);
 
 /* The same for the coroutine in which an idle run waits. */

@@ -128,24 +128,6 @@ call_action(AsyncRun *r, PyObject *action)
     return answer;
 }
 
-static int
-is_coroutine(EngineState *st, PyObject *op)
-{
-    if (PyCoro_CheckExact(op) || Py_IS_TYPE(op, st->Bridge_Type) || Py_IS_TYPE(op, st->AsyncRun_Type)) {
-        return 1;
-    }
-    PyAsyncMethods *methods = Py_TYPE(op)->tp_as_async;
-    if (methods == NULL || methods->am_await == NULL) {
-        return 0;
-    }
-    PyObject *module = PyImport_ImportModule("collections.abc");
-    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, "Coroutine");
-    int is = cls == NULL ? -1 : PyObject_IsInstance(op, cls);
-    Py_XDECREF(module);
-    Py_XDECREF(cls);
-    return is;
-}
-
 /* One step of the coroutine that the run stands at, in the task's context. */
 static PySendResult
 step_awaiting(AsyncRun *r, PyObject *throw, PyObject **out)
@@ -215,7 +197,7 @@ go_on(AsyncRun *r, DoeffStep how, PyObject *what, PyObject **out)
         if (!Py_IS_TYPE(got, m->cx.st->Parking_Type)) {
             answer = call_action(r, got);
             Py_DECREF(got);
-            int waits = answer == NULL ? -1 : is_coroutine(m->cx.st, answer);
+            int waits = answer == NULL ? -1 : aio_is_coroutine(m->cx.st, answer);
             if (waits <= 0) {
                 m->loop_turn = 1;
                 how = waits < 0 ? DOEFF_RAISE : DOEFF_VALUE;
@@ -381,11 +363,24 @@ throw_at(AsyncRun *r, PyObject *error, PyObject **out)
     return go_on(r, sent == PYGEN_RETURN ? DOEFF_VALUE : DOEFF_RAISE, got, out);
 }
 
+/* What it would have run next. */
+static void
+abandon_program(AsyncRun *r)
+{
+    PyObject *program = r->state == ASYNC_NEW ? r->program
+                        : r->what != NULL && r->m->paused == DOEFF_PROGRAM ? r->what
+                                                                           : NULL;
+    if (program != NULL) {
+        await_abandon(engine_state_of(Py_TYPE(r)), program);
+    }
+}
+
 /* Everything goes at once. Keeps the exception that is set. */
 static void
 discard(AsyncRun *r)
 {
     PyObject *pending = PyErr_GetRaisedException();
+    abandon_program(r);
     PyObject *awaiting = r->awaiting;
     r->awaiting = NULL;
     if (awaiting != NULL) {

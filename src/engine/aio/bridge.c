@@ -91,6 +91,24 @@ aio_raise_thrown(PyObject *const *args, Py_ssize_t nargs)
     }
 }
 
+int
+aio_is_coroutine(EngineState *st, PyObject *op)
+{
+    if (PyCoro_CheckExact(op) || Py_IS_TYPE(op, st->Bridge_Type) || Py_IS_TYPE(op, st->AsyncRun_Type)) {
+        return 1;
+    }
+    PyAsyncMethods *methods = Py_TYPE(op)->tp_as_async;
+    if (methods == NULL || methods->am_await == NULL) {
+        return 0;
+    }
+    PyObject *module = PyImport_ImportModule("collections.abc");
+    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, "Coroutine");
+    int is = cls == NULL ? -1 : PyObject_IsInstance(op, cls);
+    Py_XDECREF(module);
+    Py_XDECREF(cls);
+    return is;
+}
+
 /* ---- a bridge's end ---- */
 
 static void
@@ -677,6 +695,66 @@ await_init(RecordInfo *info, PyObject **f)
     return -1;
 }
 
+/* What an Await that nobody performs any more was given is closed, as asyncio does it when a task is cancelled before it
+ * began: Python would warn about a coroutine that was never awaited. */
+static void
+close_unbegun(EngineState *st, PyObject *awaitable)
+{
+    int closes = PyCoro_CheckExact(awaitable)                   ? is_suspended(st, awaitable) == 0
+                 : Py_IS_TYPE(awaitable, st->AsyncRun_Type) ? ((AsyncRun *)awaitable)->state == ASYNC_NEW
+                                                                : aio_is_coroutine(st, awaitable) > 0;
+    PyObject *done = closes ? PyObject_CallMethod(awaitable, "close", NULL) : NULL;
+    Py_XDECREF(done);
+    PyErr_Clear(); /* it runs just now, after all; or a close() of its own that fails */
+}
+
+#define LOOKED_AT_MOST 1000 /* parts of a program; coroutines that lie behind them are left to Python's warning */
+
+typedef struct {
+    EngineState *st;
+    PyObject *parts; /* list of programs and tuples to look into, or NULL: none so far */
+} Parts;
+
+static int
+add_part(PyObject *op, void *arg)
+{
+    Parts *p = arg;
+    if (!program_check(p->st, op) && !(PyTuple_CheckExact(op) && PyTuple_GET_SIZE(op) > 0)) {
+        return 0;
+    }
+    if (p->parts == NULL && (p->parts = PyList_New(0)) == NULL) {
+        return -1;
+    }
+    return PyList_GET_SIZE(p->parts) >= LOOKED_AT_MOST || PyList_Append(p->parts, op) < 0 ? -1 : 0;
+}
+
+void
+await_abandon(EngineState *st, PyObject *program)
+{
+    PyObject *pending = PyErr_GetRaisedException();
+    Parts p = {.st = st};
+    Py_INCREF(program);
+    PyObject *part = program;
+    for (Py_ssize_t next = 0;; next++) {
+        if (RECORD_IS(part, st->rec.Await)) {
+            close_unbegun(st, RECORD_FIELD(part, 0));
+        }
+        else if (Py_TYPE(part)->tp_traverse != NULL) {
+            (void)Py_TYPE(part)->tp_traverse(part, add_part, &p);
+        }
+        if (p.parts == NULL || next >= PyList_GET_SIZE(p.parts)) {
+            break;
+        }
+        part = PyList_GET_ITEM(p.parts, next);
+    }
+    Py_XDECREF(p.parts);
+    Py_DECREF(program);
+    PyErr_Clear(); /* no memory to look into all of it */
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+}
+
 /* Where the effects of the task are answered, seen from outside the await handler: the scheduler, if nobody stands
  * between who wants to see what an await handler does. NULL, without an error: somebody does; else with one. */
 static DoeffScheduler *
@@ -861,6 +939,7 @@ bridge_room_init(PyObject *module, EngineState *st)
         return -1;
     }
     RecordInfo *info = effect_define(module, st, NULL, &(EffectDef){&await_spec, &await_def, NULL});
+    st->rec.Await = info;
     return info == NULL
                    || serve_await(module, "python_async_syntax_escape_handler", info->type, await_in_the_loop) < 0
                    || serve_await(module, "sync_await_handler", info->type, await_in_a_thread) < 0

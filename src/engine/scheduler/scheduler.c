@@ -1,5 +1,6 @@
 #include "scheduler.h"
 
+#include "../aio/aio.h"
 #include "../program/program.h"
 #include "../report/trace.h"
 
@@ -352,6 +353,9 @@ drop_answer(DoeffScheduler *s, DoeffTask *t)
     }
     else if (kind == ANSWER_PERMIT) {
         semaphore_hand_on(s, answer);
+    }
+    else if (kind == ANSWER_PROGRAM) {
+        await_abandon(s->machine->cx.st, answer);
     }
     Py_XDECREF(answer);
 }
