@@ -11,6 +11,13 @@ fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node, HandlerNode *b
             return NULL;
         }
     }
+    return fiber_new_in(fiber, parent, node, base);
+}
+
+DoeffFiber *
+fiber_new_in(void *block, DoeffFiber *parent, HandlerNode *node, HandlerNode *base)
+{
+    DoeffFiber *fiber = block;
     fiber->parent = parent;
     fiber->node = (HandlerNode *)Py_NewRef(node);
     fiber->base = base;
@@ -87,23 +94,29 @@ close_generator(EngineState *st, PyObject *generator)
 }
 
 void
+frame_release(EngineState *st, DoeffFrame frame)
+{
+    if (frame.kind == &return_frame && Py_REFCNT(frame.a) == 1 && PyGen_CheckExact(frame.a)) {
+        close_generator(st, frame.a);
+    }
+    if (frame.kind == &forward_frame) {
+        forward_release(st, frame.a);
+    }
+    if (frame.kind == &handler_result_frame || frame.kind == &replacement_frame) {
+        handler_track_if_kept((DoeffHandlerContext *)frame.a); /* it outlives its body */
+    }
+    Py_XDECREF(frame.a);
+    Py_XDECREF(frame.b);
+}
+
+void
 fiber_free(EngineState *st, DoeffFiber *fiber)
 {
     /* A frame's release may run foreign code (a generator's finally), which may look at
        this fiber through a context: each frame is off the stack before it goes. */
     while (fiber->len > 0) {
-        DoeffFrame frame = fiber->frames[--fiber->len];
-        if (frame.kind == &return_frame && Py_REFCNT(frame.a) == 1 && PyGen_CheckExact(frame.a)) {
-            close_generator(st, frame.a);
-        }
-        if (frame.kind == &forward_frame) {
-            forward_release(st, frame.a);
-        }
-        if (frame.kind == &handler_result_frame || frame.kind == &replacement_frame) {
-            handler_track_if_kept((DoeffHandlerContext *)frame.a); /* it outlives its body */
-        }
-        Py_XDECREF(frame.a);
-        Py_XDECREF(frame.b);
+        fiber->len--;
+        frame_release(st, fiber->frames[fiber->len]);
     }
     while (fiber->attached != NULL) {
         DoeffHandlerContext *ctx = fiber->attached;

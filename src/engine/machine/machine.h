@@ -216,7 +216,11 @@ DoeffEffectFn machine_program_fn(EngineState *st, PyTypeObject *type);
 
 DoeffFiber *fiber_new(EngineState *st, DoeffFiber *parent, HandlerNode *node /* borrowed */,
                       HandlerNode *base);
+/* The same in a block of its size from PyMem_Malloc (stolen): cannot fail. */
+DoeffFiber *fiber_new_in(void *block, DoeffFiber *parent, HandlerNode *node /* borrowed */, HandlerNode *base);
 void fiber_free(EngineState *st, DoeffFiber *fiber);
+/* Gives up a frame that is on no stack any more; a generator that nobody else holds is closed. */
+void frame_release(EngineState *st, DoeffFrame frame);
 /* Frees top and all its parents, innermost frame first. */
 void fiber_free_chain(EngineState *st, DoeffFiber *top);
 /* A chain is being abandoned: only what lies outside it is in force in it from now on. */

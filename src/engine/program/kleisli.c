@@ -38,6 +38,12 @@ function_outcome(DoeffContext *cx, Kleisli *kleisli, PyObject *result, PyObject 
     return program_outcome(cx, result, (PyObject *)kleisli, out);
 }
 
+static inline size_t
+positionals_of(KleisliCall *call)
+{
+    return (size_t)(Py_SIZE(call) - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames)));
+}
+
 DOEFF_INLINE PyObject *
 function_call(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -235,21 +241,28 @@ call_spent(DoeffContext *cx, KleisliCall *call)
     Py_DECREF(call);
 }
 
+DOEFF_INLINE int
+has_programs(EngineState *st, KleisliCall *call)
+{
+    if (DOEFF_UNLIKELY(call->suspect)) {
+        for (Py_ssize_t i = call->bound; i < Py_SIZE(call); i++) {
+            if (program_check(st, call->args[i])) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
 DOEFF_ALWAYS_INLINED DoeffStep
 kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
 {
     KleisliCall *call = (KleisliCall *)program;
     Kleisli *kleisli = call->kleisli;
-    Py_ssize_t n = Py_SIZE(call);
-    if (DOEFF_UNLIKELY(call->suspect)) {
-        for (Py_ssize_t i = call->bound; i < n; i++) {
-            if (program_check(cx->st, call->args[i])) {
-                return call_done(call, start_with_programs(cx, call, out));
-            }
-        }
+    if (DOEFF_UNLIKELY(has_programs(cx->st, call))) {
+        return call_done(call, start_with_programs(cx, call, out));
     }
-    size_t positionals = (size_t)(n - (call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames)));
-    PyObject *result = function_call(kleisli->func, call->args, positionals, call->kwnames);
+    PyObject *result = function_call(kleisli->func, call->args, positionals_of(call), call->kwnames);
     if (DOEFF_LIKELY(result != NULL && PyGen_CheckExact(result))) {
         DoeffFiber *fiber = MACHINE_OF(cx)->fiber;
         if (DOEFF_UNLIKELY(fiber->len == fiber->cap) && fiber_grow(fiber) < 0) {
@@ -262,6 +275,29 @@ kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
         return DOEFF_PASS;
     }
     return call_done(call, function_outcome(cx, kleisli, result, out));
+}
+
+PyObject *
+kleisli_begin(EngineState *st, PyObject *program, PyObject **generator)
+{
+    *generator = NULL;
+    if (!Py_IS_TYPE(program, st->KleisliCall_Type)) {
+        return NULL;
+    }
+    KleisliCall *call = (KleisliCall *)program;
+    PyObject *func = call->kleisli->func;
+    if (!PyFunction_Check(func)
+        || !(((PyCodeObject *)PyFunction_GET_CODE(func))->co_flags & CO_GENERATOR) || has_programs(st, call)) {
+        return NULL;
+    }
+    PyObject *result = function_call(func, call->args, positionals_of(call), call->kwnames);
+    if (DOEFF_LIKELY(result != NULL && PyGen_CheckExact(result))) {
+        *generator = result;
+        return Py_NewRef((PyObject *)call->kleisli);
+    }
+    PyErr_Clear(); /* wrong arguments: they are the task's own error, raised when it runs */
+    Py_XDECREF(result);
+    return NULL;
 }
 
 /* ---- handlers ---- */

@@ -60,6 +60,9 @@ typedef struct KleisliCall {
 /* Performs a call (stolen, but not by DOEFF_RAISE). DOEFF_PASS: *out is a generator on top that has not
  * begun (borrowed from its frame). */
 DoeffStep kleisli_call_start(DoeffContext *cx, PyObject *call, PyObject **out);
+/* The generator that performing the call (borrowed) at once would begin with, and the function that it is of (both
+ * strong). NULL, no error: the program is to be performed when it is time. No code of the user's runs. */
+PyObject *kleisli_begin(EngineState *st, PyObject *program, PyObject **generator);
 /* Calls a Python handler with (effect, ctx), arguments as they are; its result frame is on top. */
 DoeffStep kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyObject *ctx,
                                PyObject **out);

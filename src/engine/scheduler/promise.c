@@ -308,7 +308,7 @@ settle_perform(DoeffContext *cx, PyObject *effect, PyObject *value, PyObject *er
     }
     int lowest = s->current->priority;
     for (Waiter *waiter = w->first; waiter != NULL; waiter = waiter->next) {
-        int priority = waiter->task->wake_priority;
+        int priority = waiter_task(waiter)->wake_priority;
         lowest = priority < lowest ? priority : lowest;
     }
     if (settle(s, w, value, error) < 0) {

@@ -43,6 +43,9 @@ spawn_place(DoeffTask *t)
 static PyObject *
 waiting_generator(DoeffTask *t)
 {
+    if (t->node != NULL) {
+        return t->generator != NULL ? t->generator : Py_None;
+    }
     for (DoeffFiber *fiber = t->fiber; fiber != NULL; fiber = fiber->parent) {
         for (Py_ssize_t i = fiber->len; i > 0; i--) {
             if (fiber->frames[i - 1].kind == &return_frame) {

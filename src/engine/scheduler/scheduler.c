@@ -189,17 +189,22 @@ hide_generators(DoeffTask *t)
 
 /* What hidden objects refer to, for the collector: it would take them for roots. One that somebody else holds too is
  * left out: then it may be one. */
+static int
+traverse_unseen(PyObject *op, visitproc visit, void *arg)
+{
+    return Py_REFCNT(op) == 1 ? Py_TYPE(op)->tp_traverse(op, visit, arg) : 0;
+}
+
 int
 scheduler_traverse_hidden(DoeffTask *t, visitproc visit, void *arg)
 {
-    int failed = 0;
-    if (t->context != NULL && Py_REFCNT(t->context) == 1) {
-        failed = Py_TYPE(t->context)->tp_traverse(t->context, visit, arg);
+    int failed = t->context == NULL ? 0 : traverse_unseen(t->context, visit, arg);
+    if (t->node != NULL) {
+        return failed || t->generator == NULL ? failed : traverse_unseen(t->generator, visit, arg);
     }
     for (Py_ssize_t i = 0; t->hidden && i < t->fiber->len && !failed; i++) {
-        PyObject *program = t->fiber->frames[i].a;
-        if (is_generator(&t->fiber->frames[i]) && Py_REFCNT(program) == 1) {
-            failed = Py_TYPE(program)->tp_traverse(program, visit, arg);
+        if (is_generator(&t->fiber->frames[i])) {
+            failed = traverse_unseen(t->fiber->frames[i].a, visit, arg);
         }
     }
     return failed;
@@ -216,6 +221,67 @@ scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber)
         if (is_generator(&fiber->frames[i])) {
             PyObject_GC_Track(fiber->frames[i].a);
         }
+    }
+}
+
+/* A continuation of one generator needs no fiber while it waits: it is folded into the task. */
+static int
+fold(DoeffScheduler *s, DoeffTask *t)
+{
+    EngineState *st = s->machine->cx.st;
+    DoeffFiber *fiber = t->fiber;
+    if (fiber->parent != NULL || fiber->len != 1 || !is_generator(&fiber->frames[0]) || fiber->ret_env != t->env
+        || fiber->base != (HandlerNode *)st->root_node || fiber->handling != NULL || fiber->attached != NULL
+        || fiber->hinted || fiber->yields_slowly || fiber->unwinding || fiber->ends_dropped) {
+        return 0;
+    }
+    t->node = (HandlerNode *)Py_NewRef((PyObject *)fiber->node);
+    t->generator = fiber->frames[0].a;
+    t->function = fiber->frames[0].b;
+    PyObject_GC_UnTrack(t->generator);
+    fiber->len = 0;
+    fiber_free(st, fiber);
+    return 1;
+}
+
+/* Its fiber again, or that of a new task; -1 with an error. */
+static int
+unfold(DoeffScheduler *s, DoeffTask *t)
+{
+    EngineState *st = s->machine->cx.st;
+    DoeffFiber *fiber = fiber_new(st, NULL, t->node, (HandlerNode *)st->root_node);
+    if (DOEFF_UNLIKELY(fiber == NULL)) {
+        if (s->spare == NULL) {
+            return -1;
+        }
+        PyErr_Clear();
+        fiber = fiber_new_in(s->spare, NULL, t->node, (HandlerNode *)st->root_node);
+        s->spare = NULL;
+    }
+    else if (DOEFF_UNLIKELY(s->spare == NULL)) {
+        s->spare = PyMem_Malloc(sizeof(DoeffFiber)); /* without memory for it next time perhaps */
+    }
+    PyObject *generator = t->generator;
+    if (generator != NULL) {
+        fiber->frames[fiber->len++] = (DoeffFrame){&return_frame, generator, t->function};
+        PyObject_GC_Track(generator);
+    }
+    fiber->ret_env = Py_NewRef(t->env); /* what it began with */
+    t->fiber = fiber;
+    t->function = NULL;
+    Py_CLEAR(t->node);
+    return 0;
+}
+
+void
+task_drop_folded(DoeffScheduler *s, DoeffTask *t)
+{
+    DoeffFrame frame = {&return_frame, t->generator, t->function};
+    t->generator = t->function = NULL;
+    Py_CLEAR(t->node);
+    if (frame.a != NULL) {
+        PyObject_GC_Track(frame.a);
+        frame_release(s->machine->cx.st, frame);
     }
 }
 
@@ -299,21 +365,18 @@ scheduler_go_on(DoeffMachine *m)
     }
 }
 
-/* -1 with an error: no memory to start a new task. */
+/* -1 with an error: no memory to go on with the task. */
 static int
 load(DoeffMachine *m, DoeffTask *t)
 {
     DoeffContext *cx = &m->cx;
-    if (!t->started) { /* only now: tasks that have not started stay small */
-        t->fiber = fiber_new(cx->st, NULL, t->node, (HandlerNode *)cx->st->root_node);
-        if (t->fiber == NULL) {
-            return -1;
-        }
-        Py_CLEAR(t->node);
-        t->started = 1;
-        t->fiber->ret_env = Py_NewRef(t->env); /* what it began with */
+    if (t->node == NULL) {
+        scheduler_show_generators(t, t->fiber);
     }
-    scheduler_show_generators(t, t->fiber);
+    else if (unfold(m->scheduler, t) < 0) {
+        return -1;
+    }
+    t->started = 1;
     m->fiber = t->fiber;
     cx->env = t->env;
     cx->scopes = t->scopes;
@@ -801,7 +864,9 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         look_outside(s);
         if (old != NULL && old->waits != WAITS_NOT) { /* it blocks */
             save(m, old);
-            hide_generators(old);
+            if (!fold(s, old)) {
+                hide_generators(old);
+            }
             if (old->group != NULL) {
                 group_next(s, old->group);
             }
@@ -937,12 +1002,13 @@ scheduler_of(DoeffContext *cx)
     s->machine = m;
     s->caplevels = 2;
     s->levels = PyMem_New(ReadyLevel, 2);
+    s->spare = PyMem_Malloc(sizeof(DoeffFiber));
     s->main = task_alloc(st, s);
     s->queue = queue_new(st, s);
     PyObject *recipe = schedule_recipe(m);
     s->by_blocking = recipe == NULL ? 0 : schedule_begin(m, recipe);
     s->schedule = m->schedule;
-    if (s->by_blocking < 0 || s->levels == NULL || s->main == NULL || s->queue == NULL) {
+    if (s->by_blocking < 0 || s->levels == NULL || s->spare == NULL || s->main == NULL || s->queue == NULL) {
         if (!PyErr_Occurred()) {
             PyErr_NoMemory();
         }
@@ -966,6 +1032,7 @@ error:
     Py_XDECREF((PyObject *)s->queue);
     Py_XDECREF(s->clock);
     PyMem_Free(s->levels);
+    PyMem_Free(s->spare);
     PyMem_Free(s);
     return NULL;
 }
@@ -1012,6 +1079,7 @@ scheduler_free(DoeffMachine *m)
     }
     PyMem_Free(s->levels);
     PyMem_Free(s->heap);
+    PyMem_Free(s->spare);
     PyMem_Free(s);
 }
 

@@ -10,6 +10,9 @@
  *   blocked     task->waits says for what; whoever fulfils it calls task_wake
  *   over        the waitable that every task begins with is settled
  *
+ * The continuation of a task that is not running is a stack of fibers, or it is folded: of a new one, and of a
+ * blocked one that consists of one generator, only the handlers and that generator are kept, in the task itself.
+ *
  * Live tasks form a list in order of creation, which owns them; nothing of a live task is known to the cyclic
  * collector but through the machine. A Task object is its own handle: what outlives the end is that object with
  * the outcome, for as long as somebody holds it.
@@ -54,8 +57,7 @@ typedef struct DoeffFuture {
 struct Waiter { /* one task waits for one thing */
     DoeffWaitable *on; /* strong; NULL: not linked */
     Waiter *next, *prev;
-    DoeffTask *task;
-    int index;              /* in the row of a Gather or Race; -1 alone */
+    int index;              /* in the row of a Gather or Race; -1: it is its task's `one` */
     unsigned char linked;   /* in on's list */
     unsigned char owned;    /* on is a member of this Gather */
     unsigned char holding;  /* counted in the scheduler's external or external_idle */
@@ -108,7 +110,12 @@ struct DoeffTask {
     DoeffWaitable w;
     DoeffTask *older, *newer; /* the list of live tasks; of failures nobody asked for once over */
     DoeffTask *queued, *ahead; /* the next and the one before it in the ready queue, group or semaphore */
-    DoeffFiber *fiber;        /* top of its continuation while it is not running */
+    HandlerNode *node;        /* folded: the handlers that its continuation lies under; strong; else NULL */
+    union {
+        DoeffFiber *fiber;    /* top of its continuation while it is not running */
+        PyObject *generator;  /* folded: all of it; NULL: none, it begins with a program; strong, untracked */
+    };
+    PyObject *function;       /* folded: the generator's KleisliProgram; strong or NULL */
     PyObject *env, *store, *scopes; /* while it is not running; store NULL in a group; strong */
     PyObject *scope_base;     /* the scopes of the caller that a group member tells to as well; strong or NULL */
     PyObject *context;        /* contextvars.Context; strong; NULL: the caller's own (main) */
@@ -120,7 +127,6 @@ struct DoeffTask {
     PyObject *cancel;         /* the error of the latest cancellation that was delivered; strong or NULL */
     struct DoeffNursery *scope; /* the Scope that it was spawned in, or a task above it; strong or NULL */
     union {
-        HandlerNode *node;    /* of a new one, which has no fiber yet: the handlers that it begins under; strong */
         Waiter one;
         Waiting *row;
         Py_ssize_t timer;
@@ -130,16 +136,31 @@ struct DoeffTask {
     int priority, wake_priority; /* own one; that of the next wake-up */
     unsigned char answer_kind; /* AnswerKind */
     unsigned char waits;      /* WaitsFor */
-    unsigned char started, main, member, daemon;
-    unsigned char cancelled;  /* a cancellation was delivered: it ends as cancelled unless cleanup fails */
-    unsigned char idle;       /* waits with PRIORITY_IDLE: does not hold the controlled clock */
-    unsigned char swept;      /* cancelled because the run ends */
-    unsigned char store_shared;
-    unsigned char listed;     /* in its reporter's list */
-    unsigned char hidden;     /* its generators are not known to the collector */
+    unsigned char started : 1, main : 1, member : 1, daemon : 1;
+    unsigned char cancelled : 1; /* a cancellation was delivered: it ends as cancelled unless cleanup fails */
+    unsigned char idle : 1;   /* waits with PRIORITY_IDLE: does not hold the controlled clock */
+    unsigned char swept : 1;  /* cancelled because the run ends */
+    unsigned char store_shared : 1;
+    unsigned char listed : 1; /* in its reporter's list */
+    unsigned char hidden : 1; /* the generators of its innermost fiber are not known to the collector */
     int spawned_at;           /* offset of the instruction in spawned_in */
     PyCodeObject *spawned_in; /* where Spawn was performed; strong or NULL */
 };
+
+/* Top of its continuation; NULL if it is folded or running. */
+static inline DoeffFiber *
+task_fiber(DoeffTask *t)
+{
+    return t->node == NULL ? t->fiber : NULL;
+}
+
+/* Who waits; of one that is linked. */
+static inline DoeffTask *
+waiter_task(Waiter *waiter)
+{
+    return waiter->index < 0 ? (DoeffTask *)((char *)waiter - offsetof(DoeffTask, one))
+                             : ((Waiting *)((char *)(waiter - waiter->index) - offsetof(Waiting, waiter)))->task;
+}
 
 #define PRIORITY_MOST 1000000000 /* beyond it all are equal */
 #define PRIORITY_INVALID (-PRIORITY_MOST - 1)
@@ -199,6 +220,7 @@ typedef struct DoeffScheduler {
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
     PyObject *internal;       /* what old scheduler effects keep (internal.c); strong or NULL */
     PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
+    void *spare;              /* room for a fiber, so that waking does not fail when memory begins to; or NULL */
 } DoeffScheduler;
 
 /* ---- for the loop ---- */
@@ -269,9 +291,12 @@ PyObject *task_name(DoeffTask *t); /* of its program; strong */
 int task_check(EngineState *st, PyObject *op);
 DoeffTask *task_alloc(EngineState *st, DoeffScheduler *s);
 DoeffTask *task_spawn(DoeffContext *cx, PyObject *effect); /* a SpawnEffect, performed; borrowed */
-/* The collector need not see the generators of a blocked task; they must be shown again before they run or go. */
+/* The collector need not see the generators of a blocked task; they must be shown again before they run or go.
+ * fiber: the task's, which is not folded. */
 void scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber);
 int scheduler_traverse_hidden(DoeffTask *t, visitproc visit, void *arg); /* and what it does not see */
+/* A folded task that is over gives up what was to run. */
+void task_drop_folded(DoeffScheduler *s, DoeffTask *t);
 void task_release(DoeffScheduler *s, DoeffTask *t);
 void task_claim(DoeffTask *t); /* somebody asks for its outcome */
 int task_traverse_live(DoeffTask *t, visitproc visit, void *arg);
@@ -292,6 +317,7 @@ void waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, P
 DoeffStep waitable_wait(DoeffContext *cx, DoeffWaitable *w, PyObject **out);
 /* The outcome of a settled one. */
 DoeffStep waitable_outcome(DoeffWaitable *w, PyObject **out);
+/* waiter is number index in the row of task, or (-1) its `one`. */
 void waiter_link(DoeffScheduler *s, Waiter *waiter, DoeffWaitable *w /* stolen */, DoeffTask *task, int index);
 void waiter_unlink(DoeffScheduler *s, Waiter *waiter);
 void waitable_clear(DoeffWaitable *w);

@@ -614,7 +614,7 @@ nursery_kill(DoeffScheduler *s, DoeffTask *t)
 void
 nursery_lost(DoeffScheduler *s, DoeffTask *t)
 {
-    for (DoeffFiber *fiber = t->fiber; fiber != NULL; fiber = fiber->parent) {
+    for (DoeffFiber *fiber = task_fiber(t); fiber != NULL; fiber = fiber->parent) {
         for (Py_ssize_t i = fiber->len; i > 0; i--) {
             if (fiber->frames[i - 1].kind == &scope_frame) {
                 cancel_children(s, (DoeffNursery *)fiber->frames[i - 1].a);

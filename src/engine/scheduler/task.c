@@ -114,7 +114,6 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
         Py_DECREF(program);
         return NULL;
     }
-    kleisli_keep_unseen(st, program);
     t->answer = program;
     t->member = (unsigned char)member;
     t->priority = t->wake_priority = priority;
@@ -138,13 +137,24 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
         cx->store_shared = 1;
     }
     m->nodes_shared = 1;
+    t->function = kleisli_begin(st, program, &t->generator);
+    if (t->function != NULL) {
+        PyObject_GC_UnTrack(t->generator);
+    }
     note_place(m, t);
     t->older = s->newest;
     *(s->newest == NULL ? &s->oldest : &s->newest->newer) = t;
     s->newest = t;
     s->live++;
     t->answer = NULL;
-    task_wake(s, t, ANSWER_PROGRAM, program);
+    if (t->generator != NULL) {
+        Py_DECREF(program);
+        task_wake(s, t, ANSWER_VALUE, Py_NewRef(Py_None));
+    }
+    else {
+        kleisli_keep_unseen(st, program);
+        task_wake(s, t, ANSWER_PROGRAM, program);
+    }
     return t;
 }
 
@@ -158,14 +168,6 @@ unlink_live(DoeffScheduler *s, DoeffTask *t)
     t->older = t->newer = NULL;
     s->live--;
     s->daemons -= t->daemon;
-}
-
-static void
-drop_node(DoeffTask *t)
-{
-    if (!t->started && t->node != NULL) {
-        Py_CLEAR(t->node);
-    }
 }
 
 /* The collector need not see a live task's context; its dealloc wants it tracked. */
@@ -203,20 +205,24 @@ drop_frames(DoeffScheduler *s, DoeffFiber *fiber)
 void
 task_release(DoeffScheduler *s, DoeffTask *t)
 {
-    DoeffFiber *fiber = t->fiber;
-    t->fiber = NULL;
-    if (s->phase != RUN_ENDS) {
-        drop_frames(s, fiber);
+    DoeffFiber *fiber = task_fiber(t);
+    if (fiber != NULL) {
+        t->fiber = NULL;
+        if (s->phase != RUN_ENDS) {
+            drop_frames(s, fiber);
+        }
+        scheduler_show_generators(t, fiber);
     }
-    scheduler_show_generators(t, fiber);
     if (t->group != NULL) {
         group_leave(s, t);
     }
     int discarding = s->machine->discarding;
     s->machine->discarding = 1;
+    if (t->node != NULL) {
+        task_drop_folded(s, t);
+    }
     fiber_free_chain(s->machine->cx.st, fiber);
     s->machine->discarding = discarding;
-    drop_node(t);
     Py_CLEAR(t->env);
     Py_CLEAR(t->store);
     Py_CLEAR(t->scopes);
@@ -467,9 +473,12 @@ task_name(DoeffTask *t)
     if (t->main) {
         return PyUnicode_FromString("main");
     }
-    PyObject *program = t->started || t->answer_kind != ANSWER_PROGRAM ? NULL : t->answer;
+    PyObject *program = t->node == NULL        ? NULL
+                        : t->generator == NULL ? t->answer
+                        : t->started           ? t->generator
+                                               : t->function;
     EngineState *st = engine_state_of(Py_TYPE(t));
-    DoeffFiber *root = t->fiber;
+    DoeffFiber *root = task_fiber(t);
     while (root != NULL && root->parent != NULL) {
         root = root->parent;
     }
@@ -503,11 +512,13 @@ task_traverse_live(DoeffTask *t, visitproc visit, void *arg)
     Py_VISIT(t->context);
     Py_VISIT(t->answer);
     Py_VISIT(t->cancel);
-    if (!t->started) {
+    if (t->node != NULL) {
         Py_VISIT(t->node);
+        Py_VISIT(t->generator);
+        Py_VISIT(t->function);
     }
     int failed = scheduler_traverse_hidden(t, visit, arg);
-    return failed ? failed : fiber_traverse(t->fiber, visit, arg);
+    return failed ? failed : fiber_traverse(task_fiber(t), visit, arg);
 }
 
 static int
@@ -529,7 +540,7 @@ task_free(PyObject *op)
 {
     PyTypeObject *tp = Py_TYPE(op);
     DoeffTask *t = (DoeffTask *)op;
-    drop_node(t);
+    Py_XDECREF((PyObject *)t->node);
     Py_XDECREF(t->env);
     Py_XDECREF(t->store);
     Py_XDECREF(t->scopes);
@@ -633,7 +644,7 @@ static PyObject *
 task_env_snapshot(PyObject *op, void *Py_UNUSED(closure))
 {
     DoeffTask *t = (DoeffTask *)op;
-    DoeffFiber *root = t->fiber;
+    DoeffFiber *root = task_fiber(t);
     while (root != NULL && root->parent != NULL) {
         root = root->parent;
     }

@@ -199,7 +199,6 @@ void
 waiter_link(DoeffScheduler *s, Waiter *waiter, DoeffWaitable *w, DoeffTask *task, int index)
 {
     waiter->on = w;
-    waiter->task = task;
     waiter->index = index;
     waiter->next = NULL;
     waiter->prev = w->last;
@@ -245,12 +244,12 @@ waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObje
     }
     while (w->first != NULL) {
         Waiter *waiter = w->first;
-        DoeffTask *t = waiter->task;
         take_off(s, waiter);
         if (waiter->index >= 0) {
             row_settled(s, waiter);
             continue;
         }
+        DoeffTask *t = waiter_task(waiter);
         DoeffWaitable *on = waiter->on; /* becomes the answer's reference */
         waiter->on = NULL;
         if (DOEFF_UNLIKELY(t->answer != NULL)) { /* cancelled meanwhile: it waited for the end only */
@@ -345,7 +344,7 @@ static PyMethodDef wait_def = {
 /* ---- rows: Gather and Race ---- */
 
 static Waiting *
-row_new(RowKind kind, PyObject *effect, Py_ssize_t n)
+row_new(RowKind kind, DoeffTask *task, PyObject *effect, Py_ssize_t n)
 {
     Waiting *row = PyMem_Calloc(1, sizeof(Waiting) + sizeof(Waiter) * (size_t)n);
     if (row == NULL) {
@@ -355,6 +354,7 @@ row_new(RowKind kind, PyObject *effect, Py_ssize_t n)
     row->kind = kind;
     row->count = (int)n;
     row->winner = -1;
+    row->task = task;
     row->effect = Py_NewRef(effect);
     return row;
 }
@@ -441,7 +441,7 @@ gather_close(DoeffScheduler *s, Waiting *row, PyObject *error)
 void
 row_settled(DoeffScheduler *s, Waiter *waiter)
 {
-    DoeffTask *t = waiter->task;
+    DoeffTask *t = waiter_task(waiter);
     Waiting *row = t->row;
     DoeffWaitable *w = waiter->on;
     row->left--;
@@ -652,13 +652,12 @@ gather_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
     }
     DoeffScheduler *s = scheduler_of(cx);
-    Waiting *row = s == NULL ? NULL : row_new(ROW_GATHER, effect, n);
+    Waiting *row = s == NULL ? NULL : row_new(ROW_GATHER, s->current, effect, n);
     if (row == NULL) {
         return DOEFF_RAISE;
     }
     DoeffTask *t = s->current;
     t->row = row;
-    row->task = t;
     if (row_resolve(s, row, items) < 0) {
         goto error;
     }
@@ -784,7 +783,7 @@ race_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         return DOEFF_RAISE;
     }
     DoeffTask *t = s->current;
-    Waiting *row = row_new(ROW_RACE, effect, n);
+    Waiting *row = row_new(ROW_RACE, t, effect, n);
     if (row == NULL) {
         return DOEFF_RAISE;
     }
