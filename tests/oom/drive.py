@@ -138,7 +138,11 @@ unraisable, told_aside = [], []
 
 def note_unraisable(what):
     """A MemoryError here is a report as well, and so is a generator that could not be unwound in its run."""
-    memory = isinstance(what.exc_value, MemoryError) or what.exc_type is MemoryError
+    memory = (
+        isinstance(what.exc_value, MemoryError)
+        or what.exc_type is MemoryError
+        or isinstance(getattr(what.exc_value, "__cause__", None), MemoryError)
+    )
     if memory or "generator ignored GeneratorExit" in str(what.exc_value):
         told_aside.append(True)
     else:
