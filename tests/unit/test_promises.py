@@ -12,10 +12,14 @@ import pytest
 
 from doeff import (
     PRIORITY_IDLE,
+    Cancel,
     CompletePromise,
     CreateExternalPromise,
     CreatePromise,
+    Delay,
+    Discard,
     ExternalPromise,
+    ExternalPromiseCancelCallbackError,
     FailPromise,
     Gather,
     Promise,
@@ -474,3 +478,142 @@ def test_an_unsettled_promise_whose_id_was_asked_for_is_not_kept():
 
     counts = value(main())
     assert len(set(counts)) == 1
+
+
+# ---- callbacks that settle other things ----
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_on_cancel_callback_settles_what_the_same_race_waits_for():
+    log = []
+
+    @do
+    def main():
+        outside, inside = (yield CreateExternalPromise()), (yield CreatePromise())
+        outside.on_cancel(lambda: inside.complete("settled"))
+
+        @do
+        def races():
+            try:
+                yield Race(outside, inside.future)
+            except TaskCancelledError:
+                log.append("cancelled")
+            yield turns(2)
+
+        task = yield Spawn(races())
+        yield turns(2)
+        yield task.cancel()
+        yield Safe(Wait(task))
+        return inside.value, (yield Wait(inside.future))
+
+    assert value(main()) == ("settled", "settled")
+    assert log == ["cancelled"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_collector_settles_a_promise_while_a_gather_is_made():
+    @do
+    def main():
+        promise = yield CreatePromise()
+
+        def settle(phase, info):
+            if not promise.is_completed:
+                promise.complete("first")
+
+        gc.collect()
+        gc.callbacks.append(settle)
+        try:
+            values = yield Gather(promise.future, *[turns(3) for _ in range(2000)])
+        finally:
+            gc.callbacks.remove(settle)
+        yield turns(3)
+        return values[0], (yield Gather(Pure(1), turns(2)))
+
+    assert value(main()) == ("first", [1, None])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_promise_is_settled_by_a_signal_handler_while_the_run_is_idle():
+    @do
+    def main():
+        outside, inside = (yield CreateExternalPromise()), (yield CreatePromise())
+        before = signal.signal(signal.SIGALRM, lambda *_: inside.complete("rang"))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            return (yield Race(outside, inside.future)).value
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+    assert value(main()) == "rang"
+
+
+def test_ca_8_a_gather_gives_up_its_external_promise_while_its_members_unwind():
+    log = []
+
+    @do
+    def member():
+        try:
+            yield Delay(100)
+        finally:
+            yield turns(2)
+            log.append("member")
+
+    @do
+    def main():
+        promise = yield CreateExternalPromise()
+        promise.on_cancel(lambda: log.append("callback"))
+        task = yield Spawn(Gather(promise.future, member()))
+        yield turns(3)
+        yield task.cancel()
+        yield Safe(Wait(task))
+        return (yield Safe(Wait(promise))).error, promise.complete("late")
+
+    error, late = value(main())
+    assert isinstance(error, TaskCancelledError)
+    assert not late
+    assert log == ["callback", "member"]
+
+
+@pytest.mark.parametrize("wait", [Wait, Race, Gather])
+def test_a_discarded_task_gives_up_its_external_promise(wait):
+    @do
+    def main():
+        promise = yield CreateExternalPromise()
+
+        def fails():
+            raise KeyError("callback")
+
+        promise.on_cancel(fails)
+        task, other = (yield Spawn(wait(promise))), (yield Spawn(Delay(100)))
+        yield turns(2)
+        error = (yield Safe(Discard(task))).error
+        return error, promise.complete(1), (yield Cancel(other))
+
+    error, late, cancelled = value(main())
+    assert isinstance(error, ExternalPromiseCancelCallbackError)
+    assert not late
+    assert cancelled
+
+
+def test_pr_3_a_completer_that_wakes_nobody_keeps_its_place():
+    log = []
+
+    @do
+    def middle():
+        log.append("middle")
+        yield turns(1)
+
+    @do
+    def main():
+        first, second = (yield CreatePromise()), (yield CreatePromise())
+        low = yield Spawn(Gather(first.future, second.future), priority=1)
+        yield Delay(0.001)
+        task = yield Spawn(middle(), priority=5)
+        yield CompletePromise(first, 1)  # low goes on waiting for the second
+        log.append("main")
+        yield Wait(task)
+        yield CompletePromise(second, 2)
+        yield Wait(low)
+
+    value(main())
+    assert log == ["main", "middle"]

@@ -981,3 +981,36 @@ def test_a_member_that_discards_its_gathers_owner_is_cancelled():
     result = sync_run(main(), sync_handlers_preset)
     assert isinstance(result.value.error, TaskCancelledError)
     assert ends == ["cleaned up"]
+
+
+def test_ca_7_the_first_of_two_cancellations_is_not_caught_by_safe_either():
+    log = []
+
+    @do
+    def cleans_up():
+        try:
+            yield Delay(100)
+        except TaskCancelledError:
+            try:
+                yield Delay(100)
+            except TaskCancelledError:
+                log.append("hurried")
+            raise
+
+    @do
+    def body():
+        yield Safe(cleans_up())
+        log.append("survived")
+
+    @do
+    def main():
+        task = yield Spawn(body())
+        for _ in range(2):
+            yield Delay(1)
+            yield task.cancel()
+        return (yield Safe(Wait(task))).error
+
+    assert isinstance(
+        value(main(), store={"__current_time__": NOON}), TaskCancelledError
+    )
+    assert log == ["hurried"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 from itertools import pairwise
 
 import pytest
 
 from doeff import (
+    PRIORITY_IDLE,
     CompletePromise,
     CreateExternalPromise,
     CreatePromise,
@@ -632,3 +634,58 @@ def test_ro_7_gather_and_race_over_100_000_handles():
         return values == list(range(100_000)), raced.error.args
 
     assert value(main()) == (True, ("k",))
+
+
+def test_wa_2_the_traceback_is_the_same_for_waiters_that_are_answered_at_once():
+    def length(error):
+        traceback, n = error.__traceback__, 0
+        while traceback is not None:
+            traceback, n = traceback.tb_next, n + 1
+        return n
+
+    @do
+    def waiter(task):
+        try:
+            yield Wait(task)
+        except ValueError as error:
+            return length(error)
+
+    @do
+    def main():
+        task = yield Spawn(after(0, ValueError("once")))
+        yield Safe(Wait(task))
+        waiters = []
+        for _ in range(20):
+            waiters.append((yield Spawn(waiter(task))))
+        return set((yield Gather(*waiters)))
+
+    assert len(value(main())) == 1
+
+
+def test_waiting_for_oneself_leaves_no_priority_behind():
+    log = []
+
+    @do
+    def waits_outside(box):
+        yield Safe(Wait(box[0], priority=PRIORITY_IDLE))
+        log.append((yield Wait(box[1])))
+
+    @do
+    def sleeps():
+        yield Delay(3600)
+        log.append("an hour")
+
+    @do
+    def main():
+        promise = yield CreateExternalPromise()
+        box = [None, promise]
+        box[0] = yield Spawn(waits_outside(box))
+        sleeper = yield Spawn(sleeps())
+        threading.Timer(0.05, promise.complete, ("outside",)).start()
+        yield Gather(box[0], sleeper)
+
+    on_clock(main())
+    assert log == [
+        "outside",
+        "an hour",
+    ]  # the clock does not jump while the outside is awaited

@@ -425,6 +425,26 @@ queue_put(PyObject *op, PyObject *item)
     Py_RETURN_NONE;
 }
 
+int
+queue_look_again(DoeffQueue *q)
+{
+    struct DoeffScheduler *s = q->scheduler;
+    s->machine->cx.attention = 1;
+    if (s->current != NULL) {
+        return 0;
+    }
+    PyObject *nothing = expired(); /* a wait handler may sleep */
+    int failed = nothing == NULL || ((q->extra == NULL && (q->extra = PyList_New(0)) == NULL))
+                         || PyList_Append(q->extra, nothing) < 0
+                     ? -1
+                     : 0;
+    Py_XDECREF(nothing);
+    if (!failed) {
+        announce(q, 0);
+    }
+    return failed;
+}
+
 static Py_ssize_t
 queue_length(DoeffQueue *q)
 {

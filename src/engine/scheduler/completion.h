@@ -25,6 +25,8 @@ void queue_apply(DoeffQueue *q);
 /* What a wait handler answered: if it did not take it from the queue but names an open external promise of the
  * run, that is completed. -1 with an error. */
 int queue_apply_answer(DoeffQueue *q, PyObject *answer);
+/* Something has happened that is not in the queue: the run looks, even if its wait handler sleeps. -1: no memory. */
+int queue_look_again(DoeffQueue *q);
 /* Sleeps until there is something to take, and takes it; NULL with an error. For wait handlers that block. */
 PyObject *queue_take(DoeffQueue *q);
 /* future is open and has lost its last waiter by a cancellation: its promise's callbacks run. */

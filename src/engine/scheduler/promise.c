@@ -191,9 +191,16 @@ settle_directly(PyObject *op, PyObject *value, PyObject *error, const char *inst
                                             "external promise can be from anywhere");
         return NULL;
     }
-    if (settle(s, p->future, value, error) < 0) {
+    if (p->future->state != WAITABLE_OPEN) {
+        (void)already_settled();
         return NULL;
     }
+    /* A callback or a __del__ may call this while the scheduler is in the middle of something: who waits is woken later. */
+    if (queue_look_again(p->queue) < 0 || (s->settled == NULL && (s->settled = PyList_New(0)) == NULL)
+        || PyList_Append(s->settled, (PyObject *)p->future) < 0) {
+        return NULL;
+    }
+    waitable_decide(p->future, error != NULL ? WAITABLE_ERROR : WAITABLE_VALUE, Py_NewRef(error != NULL ? error : value));
     Py_RETURN_NONE;
 }
 
@@ -306,15 +313,11 @@ settle_perform(DoeffContext *cx, PyObject *effect, PyObject *value, PyObject *er
     if (s == NULL || !of_this_run(s, w)) {
         return DOEFF_RAISE;
     }
-    int lowest = s->current->priority;
-    for (Waiter *waiter = w->first; waiter != NULL; waiter = waiter->next) {
-        int priority = waiter_task(waiter)->wake_priority;
-        lowest = priority < lowest ? priority : lowest;
-    }
+    s->woken_lowest = s->current->priority;
     if (settle(s, w, value, error) < 0) {
         return DOEFF_RAISE;
     }
-    s->current->wake_priority = lowest; /* those that it woke go first */
+    s->current->wake_priority = s->woken_lowest; /* those that it woke go first */
     *out = Py_NewRef(Py_None);
     return DOEFF_VALUE;
 }

@@ -441,6 +441,13 @@ take_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out)
     case ANSWER_ERROR:
         PyErr_SetRaisedException(answer);
         return DOEFF_RAISE;
+    case ANSWER_ERROR_AGAIN: {
+        PyObject *error = Py_NewRef(PyTuple_GET_ITEM(answer, 0));
+        (void)PyException_SetTraceback(error, PyTuple_GET_ITEM(answer, 1));
+        Py_DECREF(answer);
+        PyErr_SetRaisedException(error);
+        return DOEFF_RAISE;
+    }
     case ANSWER_OUTCOME: {
         DoeffStep step = waitable_outcome((DoeffWaitable *)answer, out);
         Py_DECREF(answer);
@@ -462,6 +469,9 @@ task_wake(DoeffScheduler *s, DoeffTask *t, AnswerKind kind, PyObject *what)
     t->idle = 0;
     t->answer_kind = (unsigned char)kind;
     t->answer = what;
+    if (t->wake_priority < s->woken_lowest) {
+        s->woken_lowest = t->wake_priority;
+    }
     make_ready(s, t);
 }
 
@@ -499,11 +509,26 @@ in_handler_body(DoeffFiber *fiber)
     return below->kind == &handler_result_frame || below->kind == &replacement_frame;
 }
 
+/* Promises that user code has settled from wherever it was called. */
+static void
+wake_settled(DoeffScheduler *s)
+{
+    PyObject *settled = s->settled;
+    s->settled = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(settled); i++) {
+        waitable_wake(s, (DoeffWaitable *)PyList_GET_ITEM(settled, i));
+    }
+    Py_DECREF(settled);
+}
+
 /* What has happened outside meanwhile makes tasks ready. */
 static inline void
 look_outside(DoeffScheduler *s)
 {
     queue_apply(s->queue);
+    while (DOEFF_UNLIKELY(s->settled != NULL)) {
+        wake_settled(s);
+    }
     if (timers_run(s)) {
         timer_fire(s);
     }
@@ -529,6 +554,7 @@ scheduler_turn_ends(DoeffMachine *m)
     if (DOEFF_UNLIKELY(s->thrown != NULL)) {
         PyErr_SetRaisedException(s->thrown);
         s->thrown = NULL;
+        s->keep_turn = 0;
         m->cx.attention = 1;
         return -1;
     }
@@ -560,11 +586,31 @@ scheduler_turn_ends(DoeffMachine *m)
     return !s->by_blocking;
 }
 
+/* An error that somebody else holds as well, with its traceback as it is now; NULL: no memory for that. */
+static PyObject *
+error_again(PyObject *error)
+{
+    PyObject *traceback = PyException_GetTraceback(error);
+    PyObject *pair = PyTuple_Pack(2, error, traceback == NULL ? Py_None : traceback);
+    Py_XDECREF(traceback);
+    if (pair == NULL) {
+        PyErr_Clear();
+    }
+    return pair;
+}
+
 void
 scheduler_requeue(DoeffMachine *m, AnswerKind kind, PyObject *what)
 {
     DoeffScheduler *s = m->scheduler;
     DoeffTask *t = s->current;
+    if (kind == ANSWER_ERROR && Py_REFCNT(what) > 1) {
+        PyObject *again = error_again(what);
+        if (again != NULL) {
+            kind = ANSWER_ERROR_AGAIN;
+            Py_SETREF(what, again);
+        }
+    }
     t->answer_kind = (unsigned char)kind;
     t->answer = what;
     count_ready(s, t, 1);
@@ -946,7 +992,7 @@ scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error)
         }
     }
     else if (t->cancelled) { /* it swallowed the cancellation: its value comes too late */
-        Py_SETREF(value, Py_NewRef(t->cancel));
+        Py_SETREF(value, Py_NewRef(task_latest_cancel(t)));
         state = WAITABLE_CANCELLED;
     }
     save(m, t);
@@ -1067,6 +1113,7 @@ scheduler_free(DoeffMachine *m)
     Py_XDECREF(s->clock);
     Py_XDECREF(s->interrupt);
     Py_XDECREF(s->thrown);
+    Py_XDECREF(s->settled);
     Py_XDECREF(s->internal);
     Py_XDECREF(s->main_outcome);
     Py_XDECREF(s->main_env);
@@ -1091,6 +1138,7 @@ scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
     Py_VISIT(s->clock);
     Py_VISIT(s->interrupt);
     Py_VISIT(s->thrown);
+    Py_VISIT(s->settled);
     Py_VISIT(s->internal);
     Py_VISIT(s->main_outcome);
     Py_VISIT(s->main_env);

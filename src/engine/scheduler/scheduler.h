@@ -84,6 +84,7 @@ typedef enum { /* what a task goes on with */
     ANSWER_VALUE,
     ANSWER_ERROR,
     ANSWER_PROGRAM,
+    ANSWER_ERROR_AGAIN, /* answer is (error, traceback): others may raise the same error before it is delivered */
     ANSWER_OUTCOME, /* answer is a settled waitable */
     ANSWER_ROW,     /* task->row is settled */
     ANSWER_PERMIT,  /* answer is the semaphore whose permit was handed over */
@@ -124,7 +125,7 @@ struct DoeffTask {
         DoeffGroup *group;    /* live; NULL: the store is its own */
         struct DoeffScheduler *reporter; /* over, failed, and nobody asked: whose list of failures it is in */
     };
-    PyObject *cancel;         /* the error of the latest cancellation that was delivered; strong or NULL */
+    PyObject *cancel;         /* the error of the cancellation that was delivered, a list if there were several; strong or NULL */
     struct DoeffNursery *scope; /* the Scope that it was spawned in, or a task above it; strong or NULL */
     union {
         Waiter one;
@@ -194,6 +195,7 @@ typedef struct DoeffScheduler {
     int nlevels, caplevels;
     int live, daemons;        /* tasks but main; those of them that are daemons */
     int ready, ready_regular; /* queued or in a group; those that are no daemons */
+    int woken_lowest;         /* the lowest priority at which a task was woken, for whoever wakes some */
     int keep_turn;            /* the answer that comes now does not end the turn */
     int external;             /* waiters on open external things that hold the clock */
     int external_idle;        /* and those that do not */
@@ -205,6 +207,7 @@ typedef struct DoeffScheduler {
     unsigned long long timer_seq;
     PyObject *clock;          /* the controlled clock, as stored; strong or NULL: real time */
     long long clock_ns;       /* the same in ns */
+    long long wall_offset;    /* ns from the wall clock to the run's, as deadlines of times of day are reckoned */
     long long skew;           /* ns that a wait handler has let the real clock jump */
     long long close_at;       /* ns, while closing */
     /* how main ended */
@@ -218,6 +221,7 @@ typedef struct DoeffScheduler {
     PyObject *interrupt;      /* what was raised at nobody: the run function raises it; strong or NULL */
     int reported;             /* failures nobody asked for, spelled out or not */
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
+    PyObject *settled;        /* list of futures that a callback has settled: who waits is woken later; strong or NULL */
     PyObject *internal;       /* what old scheduler effects keep (internal.c); strong or NULL */
     PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
     void *spare;              /* room for a fiber, so that waking does not fail when memory begins to; or NULL */
@@ -284,6 +288,8 @@ void task_force(DoeffScheduler *s, DoeffTask *t, PyObject *error);
 int task_cancel(DoeffScheduler *s, DoeffTask *t);
 /* That cancellation has been delivered. */
 void task_cancelled_by(DoeffTask *t, PyObject *error /* borrowed */);
+int task_is_cancel_of(DoeffTask *t, PyObject *error); /* it is one of those */
+PyObject *task_latest_cancel(DoeffTask *t); /* of one that was cancelled; borrowed */
 /* The hard kill. */
 void task_discard(DoeffScheduler *s, DoeffTask *t);
 void task_discard_members(DoeffScheduler *s); /* of what has been withdrawn for it */
@@ -313,6 +319,9 @@ DoeffWaitable *waitable_of(EngineState *st, PyObject *op);
 void waitable_claim(EngineState *st, DoeffWaitable *w); /* somebody asks for its outcome */
 /* Settles w with value or error (stolen, the other NULL; error with cancelled set for a cancellation) and wakes who waits. */
 void waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObject *outcome);
+/* The two halves of that. */
+void waitable_decide(DoeffWaitable *w, WaitableState state, PyObject *outcome);
+void waitable_wake(DoeffScheduler *s, DoeffWaitable *w);
 /* The current task waits for w: DOEFF_BLOCK, or its outcome at once. */
 DoeffStep waitable_wait(DoeffContext *cx, DoeffWaitable *w, PyObject **out);
 /* The outcome of a settled one. */

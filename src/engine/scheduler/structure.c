@@ -221,7 +221,7 @@ shield_inside(DoeffScheduler *s, DoeffTask *t, DoeffNursery *n)
 static int
 ends_more(DoeffScheduler *s, DoeffTask *t, DoeffNursery *n, PyObject *error)
 {
-    if (error == t->cancel && error != NULL) {
+    if (task_is_cancel_of(t, error)) {
         return 1;
     }
     Walk walk = walk_of(s, t);

@@ -355,7 +355,10 @@ task_pending_error(DoeffScheduler *s, DoeffTask *t)
 {
     switch (t->waits) {
     case WAITS_NOT:
-        return t == s->current && s->thrown != NULL ? s->thrown : t->answer_kind == ANSWER_ERROR ? t->answer : NULL;
+        return t == s->current && s->thrown != NULL       ? s->thrown
+               : t->answer_kind == ANSWER_ERROR       ? t->answer
+               : t->answer_kind == ANSWER_ERROR_AGAIN ? PyTuple_GET_ITEM(t->answer, 0)
+                                                      : NULL;
     case WAITS_ONE:
         return t->answer;
     case WAITS_ROW:
@@ -379,11 +382,50 @@ task_force(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     task_wake(s, t, ANSWER_ERROR, error);
 }
 
+#define CANCELS_MOST 8 /* that a task remembers: one in whose cleanup the next comes may still be on its way out */
+
 void
 task_cancelled_by(DoeffTask *t, PyObject *error)
 {
     t->cancelled = 1;
-    Py_XSETREF(t->cancel, Py_NewRef(error));
+    if (t->cancel == NULL) {
+        t->cancel = Py_NewRef(error);
+        return;
+    }
+    PyObject *row = PyList_CheckExact(t->cancel) ? t->cancel : PyList_New(0);
+    if (row != NULL && row != t->cancel) {
+        if (PyList_Append(row, t->cancel) < 0) {
+            Py_CLEAR(row);
+        }
+        else {
+            Py_SETREF(t->cancel, row);
+        }
+    }
+    if (row == NULL || PyList_Append(row, error) < 0
+        || (PyList_GET_SIZE(row) > CANCELS_MOST && PyList_SetSlice(row, 0, 1, NULL) < 0)) {
+        PyErr_Clear(); /* no memory for a list: the latest counts */
+        Py_SETREF(t->cancel, Py_NewRef(error));
+    }
+}
+
+/* error is one of t's cancellations. */
+int
+task_is_cancel_of(DoeffTask *t, PyObject *error)
+{
+    if (t->cancel == NULL || !PyList_CheckExact(t->cancel)) {
+        return t->cancel == error && error != NULL;
+    }
+    Py_ssize_t at = PyList_GET_SIZE(t->cancel);
+    while (at > 0 && PyList_GET_ITEM(t->cancel, at - 1) != error) {
+        at--;
+    }
+    return at > 0;
+}
+
+PyObject *
+task_latest_cancel(DoeffTask *t)
+{
+    return !PyList_CheckExact(t->cancel) ? t->cancel : PyList_GET_ITEM(t->cancel, PyList_GET_SIZE(t->cancel) - 1);
 }
 
 int
@@ -462,7 +504,7 @@ int
 scheduler_own_cancel(DoeffContext *cx, PyObject *error)
 {
     DoeffScheduler *s = scheduler_if_any(cx);
-    return s != NULL && s->current != NULL && (s->current->cancel == error || nursery_own_cancel(s, error));
+    return s != NULL && s->current != NULL && (task_is_cancel_of(s->current, error) || nursery_own_cancel(s, error));
 }
 
 /* ---- what it is called ---- */
@@ -918,6 +960,18 @@ task_of_effect(DoeffContext *cx, PyObject *effect, DoeffScheduler **s)
     return *s != NULL && of_this_run(*s, &t->w) ? t : NULL;
 }
 
+/* An on_cancel callback has raised: so does whoever made it run. */
+static int
+callbacks_failed(DoeffScheduler *s)
+{
+    PyObject *error = s->callback_error;
+    s->callback_error = NULL;
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+    return error != NULL;
+}
+
 static DoeffStep
 cancel_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
@@ -939,12 +993,7 @@ cancel_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     Py_INCREF((PyObject *)t);
     int failed = live && task_cancel(s, t) < 0;
     Py_DECREF((PyObject *)t);
-    if (!failed && s->callback_error != NULL) {
-        PyErr_SetRaisedException(s->callback_error);
-        s->callback_error = NULL;
-        failed = 1;
-    }
-    if (failed) {
+    if (failed || callbacks_failed(s)) {
         return DOEFF_RAISE;
     }
     *out = PyBool_FromLong(live);
@@ -979,8 +1028,8 @@ discard_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (t->w.state == WAITABLE_OPEN) {
         task_discard(s, t);
     }
-    *out = Py_NewRef(Py_None);
-    return DOEFF_VALUE;
+    *out = callbacks_failed(s) ? NULL : Py_NewRef(Py_None);
+    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
 }
 
 static const RecordSpec cancel_spec = {

@@ -235,13 +235,18 @@ waiter_unlink(DoeffScheduler *s, Waiter *waiter)
 }
 
 void
-waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObject *outcome)
+waitable_decide(DoeffWaitable *w, WaitableState state, PyObject *outcome)
 {
     w->state = (unsigned char)state;
     w->outcome = outcome;
     if (state != WAITABLE_VALUE && PyExceptionInstance_Check(outcome)) {
         w->traceback = PyException_GetTraceback(outcome);
     }
+}
+
+void
+waitable_wake(DoeffScheduler *s, DoeffWaitable *w)
+{
     while (w->first != NULL) {
         Waiter *waiter = w->first;
         take_off(s, waiter);
@@ -261,6 +266,13 @@ waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObje
             task_wake(s, t, ANSWER_OUTCOME, (PyObject *)on);
         }
     }
+}
+
+void
+waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObject *outcome)
+{
+    waitable_decide(w, state, outcome);
+    waitable_wake(s, w);
 }
 
 void
@@ -318,7 +330,7 @@ wait_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     DoeffWaitable *w = s == NULL ? NULL : waitable_of(cx->st, RECORD_FIELD(effect, 0));
     DoeffStep step = DOEFF_RAISE;
     if (w != NULL && of_this_run(s, w)) {
-        if (w->state == WAITABLE_OPEN) {
+        if (w->state == WAITABLE_OPEN && (DoeffTask *)w != s->current) {
             wake_at(s->current, RECORD_FIELD(effect, 1));
         }
         step = waitable_wait(cx, w, out);
@@ -478,22 +490,24 @@ int
 row_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
 {
     Waiting *row = t->row;
+    int ended = 1;
     if (row->kind == ROW_GATHER && error != NULL) {
         row->winner = -1;
-        if (!gather_close(s, row, Py_NewRef(error))) {
-            Py_DECREF(error);
-            return 0;
-        }
+        ended = gather_close(s, row, Py_NewRef(error));
     }
     for (int i = 0; i < row->count; i++) { /* an external promise that nobody waits for any more */
         Waiter *waiter = &row->waiter[i];
         DoeffWaitable *w = waiter->on;
-        if (waiter->linked) {
+        if (waiter->linked && ended) {
             take_off(s, waiter);
         }
-        if (w != NULL && w->external && w->state == WAITABLE_OPEN && w->first == NULL && error != NULL) {
+        if (w != NULL && w->external && w->state == WAITABLE_OPEN && w->first == NULL) {
             external_abandoned(s, w);
         }
+    }
+    if (!ended) {
+        Py_DECREF(error);
+        return 0;
     }
     if (row->kind == ROW_GATHER && error == NULL) { /* discarded: whoever does that goes on with its members */
         t->row = NULL;
