@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from numbers import Real
 
 TYPE_CHECKING = False
@@ -17,12 +17,20 @@ def _ns(span: timedelta) -> int:
     return max(-_MOST, min(_MOST, ns))
 
 
+def _span(a: datetime, b: datetime) -> timedelta:
+    """a - b as time that passes: across a change of daylight saving time too, which ``-`` ignores."""
+    if a.tzinfo is None and b.tzinfo is None:
+        return a - b
+    try:
+        return a.astimezone(UTC) - b.astimezone(UTC)
+    except OverflowError:  # at the ends of the calendar an hour does not matter
+        return a.replace(tzinfo=None) - b.replace(tzinfo=None)
+
+
 def difference(a: Any, b: Any) -> int:
     """a - b in ns, for two datetimes or two numbers; TypeError for anything else."""
     if isinstance(a, datetime) and isinstance(b, datetime):
-        if (a.tzinfo is None) != (b.tzinfo is None):
-            a, b = a.astimezone(), b.astimezone()
-        return _ns(a - b)
+        return _ns(_span(a, b))
     if isinstance(a, Real) and isinstance(b, Real) and not isinstance(a, bool):
         return max(-_MOST, min(_MOST, int((float(a) - float(b)) * 1e9)))
     raise TypeError(
@@ -32,13 +40,24 @@ def difference(a: Any, b: Any) -> int:
 
 def later(clock: Any, ns: int) -> Any:
     """The clock ns later."""
-    if isinstance(clock, datetime):
-        return clock + timedelta(microseconds=ns / 1000)
-    return clock + ns / 1e9
+    if not isinstance(clock, datetime):
+        return clock + ns / 1e9
+    span = timedelta(microseconds=ns / 1000)
+    if clock.tzinfo is None:
+        return clock + span
+    return (clock.astimezone(UTC) + span).astimezone(clock.tzinfo)
 
 
-def until(target: Any, _clock: Any = None) -> int:
-    """ns until the wall clock reaches target; not positive once it has."""
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def instant(target: Any) -> int:
+    """ns from a fixed moment to target, a datetime; TypeError for anything else."""
     if not isinstance(target, datetime):
         raise TypeError(f"target_time must be datetime, got {type(target).__name__}")
-    return _ns(target - datetime.now(target.tzinfo))
+    return _ns(_span(target, _EPOCH))
+
+
+def wall() -> int:
+    """The same for the wall clock."""
+    return instant(datetime.now(UTC))

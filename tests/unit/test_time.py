@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from fractions import Fraction
 
 import pytest
@@ -23,6 +23,7 @@ from doeff import (
     Wait,
     WaitUntil,
     WithHandler,
+    _clock,
     do,
     sync_handlers_preset,
     sync_run,
@@ -419,3 +420,94 @@ def test_ro_5_100_000_delays():
 
     on_clock(main())
     assert log == list(range(100_000))
+
+
+def test_ti_4_equal_times_of_day_in_registration_order():
+    log = []
+
+    @do
+    def waits(n, target):
+        yield WaitUntil(target)
+        log.append(n)
+
+    @do
+    def main():
+        target = datetime.now() + timedelta(seconds=0.1)
+        yield Gather(*[waits(n, target) for n in range(300)])
+        assert datetime.now() >= target
+
+    value(main())
+    assert log == list(range(300))
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_time_of_day_is_awaited_on_the_clock_that_is_put_meanwhile(hours):
+    now = datetime.now()
+    log = []
+
+    @do
+    def waits(target):
+        yield WaitUntil(target)
+        log.append((target, (yield GetTime())))
+
+    @do
+    def main():
+        tasks = []
+        for hour in (3, 1):
+            tasks.append((yield Spawn(waits(now + timedelta(hours=hour)))))
+        sleeping = yield Spawn(Delay(60))
+        yield turns(3)
+        yield Put("__current_time__", now + timedelta(hours=hours))
+        yield Wait(sleeping)
+        yield Gather(*tasks)
+
+    value(main())
+    first, last = now + timedelta(hours=1), now + timedelta(hours=3)
+    assert log == [(first, max(first, now + timedelta(hours=hours))), (last, last)]
+
+
+class Daylight(tzinfo):
+    """An hour ahead from 2 o'clock on 31 March 2024."""
+
+    def dst(self, moment):
+        spring = datetime(2024, 3, 31, 2)
+        return timedelta(hours=1 if moment.replace(tzinfo=None) >= spring else 0)
+
+    def utcoffset(self, moment):
+        return self.dst(moment)
+
+    def tzname(self, moment):
+        return "daylight"
+
+
+def test_daylight_saving_time_begins_during_a_wait():
+    zone = Daylight()
+    evening = datetime(2024, 3, 30, 20, tzinfo=zone)
+    morning = datetime(2024, 3, 31, 8, tzinfo=zone)
+
+    @do
+    def main():
+        sooner = yield Spawn(Delay(11 * 3600 - 1))  # the night is an hour shorter
+        later = yield Spawn(Delay(11 * 3600 + 1))
+        yield WaitUntil(morning)
+        done = (yield sooner.is_done()), (yield later.is_done())
+        yield later.cancel()
+        return done, (yield GetTime()).isoformat()
+
+    assert on_clock(main(), evening) == ((True, False), morning.isoformat())
+
+
+def test_daylight_saving_time_and_the_wall_clock(monkeypatch):
+    zone = Daylight()
+    moment = datetime(2024, 3, 31, 1, 59, 59, 950_000, tzinfo=zone).astimezone(UTC)
+    begun = time.monotonic()
+
+    def wall():
+        return _clock.instant(moment) + int((time.monotonic() - begun) * 1e9)
+
+    monkeypatch.setattr(_clock, "wall", wall)
+    three = datetime(
+        2024, 3, 31, 3, 0, 0, 50_000, tzinfo=zone
+    )  # an hour that is not there is between
+    value(WaitUntil(three))
+    assert 0.1 <= time.monotonic() - begun < 30

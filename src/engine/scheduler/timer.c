@@ -122,16 +122,63 @@ timer_remove(DoeffScheduler *s, Py_ssize_t at)
 
 /* ---- the clocks ---- */
 
-/* Calls doeff._clock.name(a, b); ns, or -1 with an error. */
 static long long
-ask_clock(const char *name, PyObject *a, PyObject *b)
+as_ns(PyObject *ns /* stolen, or NULL */)
 {
-    PyObject *module = PyImport_ImportModule("doeff._clock");
-    PyObject *ns = module == NULL ? NULL : PyObject_CallMethod(module, name, "OO", a, b);
-    Py_XDECREF(module);
     long long result = ns == NULL ? -1 : PyLong_AsLongLong(ns);
     Py_XDECREF(ns);
     return result;
+}
+
+/* Calls doeff._clock.name, with a if it is not NULL; ns, or -1 with an error. */
+static long long
+ask_clock(const char *name, PyObject *a)
+{
+    PyObject *module = PyImport_ImportModule("doeff._clock");
+    PyObject *ns = module == NULL ? NULL : PyObject_CallMethod(module, name, a == NULL ? NULL : "(O)", a);
+    Py_XDECREF(module);
+    return as_ns(ns);
+}
+
+/* a - b in ns, or -1 with an error. */
+static long long
+clock_difference(PyObject *a, PyObject *b)
+{
+    PyObject *module = PyImport_ImportModule("doeff._clock");
+    PyObject *ns = module == NULL ? NULL : PyObject_CallMethod(module, "difference", "OO", a, b);
+    Py_XDECREF(module);
+    return as_ns(ns);
+}
+
+/* Tasks that wait for a time of day do so on the controlled clock from now on; -1 with an error. */
+static int
+targets_move(DoeffScheduler *s)
+{
+    PyObject *tasks = PyList_New(0); /* the heap moves under our hands */
+    for (Py_ssize_t i = 0; tasks != NULL && i < s->timers; i++) {
+        DoeffTask *t = s->heap[i].task;
+        if (t != NULL && t->answer != NULL && PyList_Append(tasks, (PyObject *)t) < 0) {
+            Py_CLEAR(tasks);
+        }
+    }
+    for (Py_ssize_t i = 0; tasks != NULL && i < PyList_GET_SIZE(tasks); i++) {
+        DoeffTask *t = (DoeffTask *)PyList_GET_ITEM(tasks, i);
+        long long ns = clock_difference(t->answer, s->clock);
+        if (ns == -1 && PyErr_Occurred()) {
+            if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+                Py_CLEAR(tasks);
+                break;
+            }
+            PyErr_Clear(); /* a clock of numbers: so much longer as it was to last */
+            continue;
+        }
+        Timer timer = s->heap[t->timer];
+        timer_remove(s, t->timer);
+        timer.when = ns;
+        sift_up(s, s->timers++, timer);
+    }
+    Py_XDECREF(tasks);
+    return tasks == NULL ? -1 : 0;
 }
 
 int
@@ -143,7 +190,7 @@ clock_was_put(DoeffContext *cx)
         return PyErr_Occurred() ? -1 : 0;
     }
     Py_INCREF(value);
-    long long ns = ask_clock("difference", value, s->clock == NULL ? value : s->clock);
+    long long ns = clock_difference(value, s->clock == NULL ? value : s->clock);
     if (ns == -1 && PyErr_Occurred()) {
         Py_DECREF(value);
         if (PyErr_ExceptionMatches(PyExc_TypeError)) { /* no time that could move: GetTime still answers it */
@@ -158,8 +205,14 @@ clock_was_put(DoeffContext *cx)
             s->heap[i].when -= now;
         }
         s->clock_ns = 0;
+        s->clock = value;
+        if (targets_move(s) < 0) {
+            return -1;
+        }
+        timer_fire(s);
+        return 0;
     }
-    else if (ns > 0 ? s->clock_ns > FOREVER - ns : s->clock_ns < -FOREVER - ns) { /* centuries: as far as it goes */
+    if (ns > 0 ? s->clock_ns > FOREVER - ns : s->clock_ns < -FOREVER - ns) { /* centuries: as far as it goes */
         s->clock_ns = ns > 0 ? FOREVER : -FOREVER;
     }
     else {
@@ -207,6 +260,46 @@ timer_jump(DoeffScheduler *s)
     return 0;
 }
 
+static long long
+later_by(long long when, long long ns)
+{
+    return ns > 0 && when > FOREVER - ns ? FOREVER : when + ns;
+}
+
+#define CLOCKS_AGREE 1000000 /* ns that two looks at both clocks may differ by: equal targets have equal deadlines */
+#define LOOK_MOST 200000     /* ns that a look may take before it is taken again */
+
+/* The deadline for a time of the wall clock: 1 if that lies ahead, 0 if it has come; -1 with an error. */
+static int
+wall_deadline(DoeffScheduler *s, PyObject *target, long long *when)
+{
+    long long at = ask_clock("instant", target);
+    if (at == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    long long wall, now = timer_now(s), before;
+    int looks = 0;
+    do {
+        before = now;
+        wall = ask_clock("wall", NULL);
+        if (wall == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        now = timer_now(s);
+    } while (now - before > LOOK_MOST && ++looks < 3);
+    wall += s->skew;
+    if (at <= wall) {
+        return 0;
+    }
+    long long offset = now - wall;
+    if (offset - s->wall_offset > CLOCKS_AGREE || s->wall_offset - offset > CLOCKS_AGREE
+        || later_by(at, s->wall_offset) <= now) {
+        s->wall_offset = offset;
+    }
+    *when = later_by(at, s->wall_offset);
+    return 1;
+}
+
 /* A task waits for a time of the wall clock: 1 if that has come. Else it is armed again. */
 static int
 target_reached(DoeffScheduler *s, DoeffTask *t)
@@ -214,17 +307,15 @@ target_reached(DoeffScheduler *s, DoeffTask *t)
     if (t->answer == NULL || s->clock != NULL) {
         return 1;
     }
-    long long ns = ask_clock("until", t->answer, Py_None);
-    if (ns == -1 && PyErr_Occurred()) {
+    long long when;
+    int ahead = wall_deadline(s, t->answer, &when);
+    if (ahead < 0) {
         PyErr_WriteUnraisable(t->answer);
-        return 1;
     }
-    ns -= s->skew;
-    if (ns <= 0) {
-        return 1;
+    if (ahead > 0) {
+        sift_down(s, t->timer, (Timer){when, s->heap[t->timer].seq, t, NULL});
     }
-    sift_down(s, 0, (Timer){timer_now(s) + ns, s->heap[0].seq, t, NULL});
-    return 0;
+    return ahead <= 0;
 }
 
 void
@@ -240,25 +331,28 @@ timer_fire(DoeffScheduler *s)
             nursery_timer(s, scope);
         }
         else if (target_reached(s, t)) {
-            timer_remove(s, 0);
+            timer_remove(s, t->timer); /* Python code was asked for the time, which may have moved it */
             Py_CLEAR(t->answer);
             task_wake(s, t, ANSWER_VALUE, Py_NewRef(Py_None));
         }
     }
 }
 
-/* The current task sleeps for ns; target (borrowed or NULL) is a time of the wall clock. */
+/* The current task need not sleep: an event loop gets its turn. */
 static DoeffStep
-sleep_for(DoeffScheduler *s, long long ns, PyObject *target, PyObject **out)
+sleep_over(DoeffScheduler *s, PyObject **out)
+{
+    s->machine->loop_turn = 1;
+    *out = Py_NewRef(Py_None);
+    return DOEFF_VALUE;
+}
+
+/* It sleeps; target (borrowed or NULL) is a time of the wall clock. */
+static DoeffStep
+sleep_until(DoeffScheduler *s, long long when, PyObject *target)
 {
     DoeffTask *t = s->current;
-    if (ns <= 0) {
-        s->machine->loop_turn = 1;
-        *out = Py_NewRef(Py_None);
-        return DOEFF_VALUE;
-    }
-    long long now = timer_now(s);
-    if (timer_add(s, now > FOREVER - ns ? FOREVER : now + ns, t, NULL) < 0) {
+    if (timer_add(s, when, t, NULL) < 0) {
         return DOEFF_RAISE;
     }
     t->answer = Py_XNewRef(target);
@@ -322,8 +416,7 @@ timer_after(DoeffContext *cx, PyObject *seconds, struct DoeffNursery *scope)
     if (ns < 0) {
         return -1;
     }
-    long long now = timer_now(s);
-    return timer_add(s, now > FOREVER - ns ? FOREVER : now + ns, NULL, scope);
+    return timer_add(s, later_by(timer_now(s), ns), NULL, scope);
 }
 
 static DoeffStep
@@ -331,7 +424,10 @@ delay_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     DoeffScheduler *s = scheduler_of(cx);
     long long ns = s == NULL ? -1 : ns_from_now(cx, s, RECORD_FIELD(effect, 0));
-    return ns < 0 ? DOEFF_RAISE : sleep_for(s, ns, NULL, out);
+    if (ns < 0) {
+        return DOEFF_RAISE;
+    }
+    return ns == 0 ? sleep_over(s, out) : sleep_until(s, later_by(timer_now(s), ns), NULL);
 }
 
 static const RecordSpec delay_spec = {
@@ -351,7 +447,7 @@ static PyMethodDef delay_def = {
 static int
 wait_until_init(RecordInfo *Py_UNUSED(info), PyObject **f)
 {
-    long long ns = ask_clock("until", f[0], Py_None);
+    long long ns = ask_clock("instant", f[0]);
     return ns == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
@@ -363,11 +459,20 @@ wait_until_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (s == NULL || clock_was_put(cx) < 0) {
         return DOEFF_RAISE;
     }
-    long long ns = s->clock == NULL ? ask_clock("until", target, Py_None) : ask_clock("difference", target, s->clock);
-    if (ns == -1 && PyErr_Occurred()) {
+    long long when;
+    int ahead;
+    if (s->clock == NULL) {
+        ahead = wall_deadline(s, target, &when);
+    }
+    else {
+        long long ns = clock_difference(target, s->clock);
+        ahead = ns == -1 && PyErr_Occurred() ? -1 : ns > 0;
+        when = later_by(s->clock_ns, ns);
+    }
+    if (ahead < 0) {
         return DOEFF_RAISE;
     }
-    return sleep_for(s, ns - (s->clock == NULL ? s->skew : 0), target, out);
+    return ahead == 0 ? sleep_over(s, out) : sleep_until(s, when, target);
 }
 
 static const RecordSpec wait_until_spec = {
