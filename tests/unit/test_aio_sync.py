@@ -192,7 +192,8 @@ def test_a_coroutine_that_ignores_cancellation():
     @do
     def program():
         yield Spawn(Await(ignores(entered)), daemon=True)
-        yield Await(soon(None))
+        while not entered.is_set():
+            yield Await(soon(None))
         return 1
 
     assert run(program(), close_timeout=0.01).value == 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import signal
 import threading
+import time
 import warnings
 import weakref
 from contextlib import suppress
@@ -186,6 +187,41 @@ def test_en_2_what_cleanup_spawns_is_cancelled_as_well():
 
     run(main())
     assert log == ["late"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("daemon", [False, True])
+def test_en_2_what_cleanup_leaves_behind_does_not_use_up_the_time(daemon):
+    log = []
+
+    @do
+    def spins():
+        try:
+            while True:
+                yield turns(1)
+        finally:
+            yield turns(1)
+            log.append("spins")
+
+    @do
+    def sleeps(n):
+        try:
+            yield Delay(1000)
+        finally:
+            log.append(n)
+            if n > 0:
+                yield Spawn(spins() if daemon else sleeps(n - 1), daemon=daemon)
+                yield turns(1)
+
+    @do
+    def main():
+        yield Spawn(sleeps(2))
+        yield turns(2)
+
+    begun = time.monotonic()
+    run(main(), close_timeout=100)
+    assert time.monotonic() - begun < 50
+    assert log == ([2, "spins"] if daemon else [2, 1, 0])
 
 
 def test_close_timeout_is_checked():
@@ -755,6 +791,33 @@ def test_ru_6_while_idle():
     finally:
         signal.signal(signal.SIGALRM, before)
     assert log == ["main", "parked"]
+
+
+def test_ru_6_the_first_interrupt_after_main_ends_the_rest_gently():
+    log = []
+
+    @do
+    def cleans_up():
+        try:
+            yield Delay(1000)
+        finally:
+            yield turns(3)
+            log.append("clean")
+
+    @do
+    def interrupts():
+        yield turns(3)
+        raise KeyboardInterrupt
+
+    @do
+    def main():
+        yield Spawn(cleans_up(), daemon=True)
+        yield Spawn(interrupts())
+        yield turns(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
+    assert log == ["clean"]
 
 
 def test_ru_6_a_second_interrupt_discards_what_is_left():

@@ -625,8 +625,10 @@ could_still_wake(DoeffScheduler *s)
     return s->timers > 0 || s->external > 0 || s->external_idle > 0;
 }
 
+static void begin_closing(DoeffScheduler *s);
+
 /* An error that belongs to no task is raised where main is suspended. When main is over there is nobody left to
- * take it: what is left of the run is discarded, and an interrupt is raised by the run function. */
+ * take it: the run function raises an interrupt. What is left of the run is cancelled, the next time discarded. */
 void
 scheduler_throw_at_main(DoeffScheduler *s, PyObject *error)
 {
@@ -634,13 +636,21 @@ scheduler_throw_at_main(DoeffScheduler *s, PyObject *error)
         (void)task_throw(s, s->main, error);
         return;
     }
+    int drains = s->phase == RUN_DRAINS;
     s->phase = RUN_ENDS;
-    if (s->interrupt == NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
-        s->interrupt = error;
-        return;
+    if (PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        PyErr_SetRaisedException(error);
+        PyErr_WriteUnraisable((PyObject *)s->node);
     }
-    PyErr_SetRaisedException(error);
-    PyErr_WriteUnraisable((PyObject *)s->node);
+    else if (s->interrupt == NULL) {
+        s->interrupt = error;
+    }
+    else {
+        Py_DECREF(error); /* one is enough */
+    }
+    if (drains) {
+        begin_closing(s);
+    }
 }
 
 DoeffStep
@@ -735,18 +745,19 @@ go_idle(DoeffMachine *m, PyObject **out)
 
 /* ---- the end of a run ---- */
 
-/* EN-2: whatever is left is cancelled, in order of creation. */
+/* EN-2: whatever is left is cancelled, in order of creation; again: what the cleanup has spawned, once it has begun. */
 static void
-sweep(DoeffScheduler *s)
+sweep(DoeffScheduler *s, int again)
 {
     for (DoeffTask *t = s->oldest; t != NULL;) {
-        if (t->swept) {
+        if (t->swept || (again && !t->started)) {
             t = t->newer;
             continue;
         }
         DoeffTask *before = (DoeffTask *)Py_XNewRef((PyObject *)t->older);
         Py_INCREF(t);
         t->swept = 1;
+        s->swept_live++;
         if (!t->daemon && !t->w.claimed) {
             report_swept(s, t);
         }
@@ -769,19 +780,7 @@ begin_closing(DoeffScheduler *s)
 {
     s->phase = RUN_CLOSES;
     s->close_at = queue_clock_ns() + queue_seconds_to_ns(s->machine->close_timeout);
-    sweep(s);
-}
-
-/* 1 if there are tasks that the end of the run has not cancelled yet: cleanup spawned them. */
-static int
-unswept(DoeffScheduler *s)
-{
-    for (DoeffTask *t = s->newest; t != NULL; t = t->older) {
-        if (!t->swept) {
-            return 1;
-        }
-    }
-    return 0;
+    sweep(s, 0);
 }
 
 static void
@@ -827,8 +826,8 @@ out_of_work(DoeffScheduler *s)
         begin_closing(s);
         return LEFT_READY;
     }
-    if (unswept(s)) {
-        sweep(s);
+    if (s->swept_live < s->live) {
+        sweep(s, 1);
         return LEFT_READY;
     }
     return LEFT_NOTHING;
@@ -921,6 +920,9 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         if (DOEFF_UNLIKELY(s->phase != RUN_GOES_ON)) {
             if (s->phase == RUN_DRAINS && s->ready_regular == 0 && !(m->unfinished_wait && s->live > s->daemons)) {
                 begin_closing(s);
+            }
+            else if (s->phase == RUN_CLOSES && s->swept_live == 0 && s->live > 0 && s->ready_regular == 0) {
+                sweep(s, 1); /* nobody waits for what is left */
             }
             if (s->phase == RUN_ENDS || (s->phase == RUN_CLOSES && queue_clock_ns() >= s->close_at)) {
                 if (old != NULL) {

@@ -194,6 +194,7 @@ typedef struct DoeffScheduler {
     ReadyLevel *levels;       /* highest priority first */
     int nlevels, caplevels;
     int live, daemons;        /* tasks but main; those of them that are daemons */
+    int swept_live;           /* those that the end of the run has cancelled */
     int ready, ready_regular; /* queued or in a group; those that are no daemons */
     int woken_lowest;         /* the lowest priority at which a task was woken, for whoever wakes some */
     int keep_turn;            /* the answer that comes now does not end the turn */

@@ -168,6 +168,7 @@ unlink_live(DoeffScheduler *s, DoeffTask *t)
     t->older = t->newer = NULL;
     s->live--;
     s->daemons -= t->daemon;
+    s->swept_live -= t->swept;
 }
 
 /* The collector need not see a live task's context; its dealloc wants it tracked. */
