@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 # --- tasks ---------------------------------------------------------------------------
 
 make_task = asyncio.Task
-MAKE_TASK_NAMES = ("loop", "eager_start") if sys.version_info >= (3, 12) else ("loop",)
-"""Names of the arguments behind the coroutine: the loop, and True for a start at once where that exists."""
+MAKE_TASK_NAMES = ("loop", "eager_start") if sys.version_info >= (3, 12) else ()
+"""Names of the arguments behind the coroutine: the loop, and True for a start at once where that exists.
+
+Without them the task belongs to the running loop, which is the same one, and is made in less time.
+"""
 
 
 def task_factory_of(loop: asyncio.AbstractEventLoop) -> Callable[[], Any] | None:

@@ -49,10 +49,9 @@ intern_strings(EngineState *st)
         {&st->str_handle, "_handle"},
         {&st->str_time, "time"},
         {&st->str_create_task, "create_task"},
-        {&st->str_create_future, "create_future"},
-        {&st->str_set_result, "set_result"},
+        {&st->str_call_soon, "call_soon"},
+        {&st->str_call_soon_threadsafe, "call_soon_threadsafe"},
         {&st->str_cr_suspended, "cr_suspended"},
-        {&st->str_future_blocking, "_asyncio_future_blocking"},
         {&st->str_generator, "generator"},
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {

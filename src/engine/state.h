@@ -80,6 +80,7 @@
     X(PyObject, aio_running_loop) /* asyncio.get_running_loop; these three once asked for */ \
     X(PyObject, aio_Task)                                            \
     X(PyObject, aio_task_names)                                      \
+    X(PyObject, aio_context_names) /* ("context",) */                \
     /* v1 */                                                         \
     X(PyTypeObject, FrameResult_Type)                                \
     X(PyTypeObject, Request_Type)                                    \
@@ -110,10 +111,9 @@
     X(PyObject, str_handle)                                          \
     X(PyObject, str_time)                                            \
     X(PyObject, str_create_task)                                     \
-    X(PyObject, str_create_future)                                   \
-    X(PyObject, str_set_result)                                      \
+    X(PyObject, str_call_soon)                                       \
+    X(PyObject, str_call_soon_threadsafe)                            \
     X(PyObject, str_cr_suspended)                                    \
-    X(PyObject, str_future_blocking)                                 \
     X(PyObject, str_gi_frame)                                        \
     X(PyObject, str_generator)
 

@@ -839,6 +839,57 @@ def test_an_idle_run_leaves_the_loop_alone(run):
     assert len(turns) < 20
 
 
+def test_what_awaits_something_that_few_know_is_not_collected(run):
+    """A loop holds its tasks weakly, and the run may be all that waits for one."""
+    known = weakref.WeakSet()
+
+    async def stands():
+        future = asyncio.get_running_loop().create_future()
+        known.add(future)
+        return await future
+
+    async def main():
+        running = asyncio.ensure_future(go(Await(stands())))
+        await soon(None, turns=3)
+        gc.collect()
+        for future in known:
+            future.set_result("woken")
+        return await running
+
+    assert run(main()).value == "woken"
+
+
+def test_what_the_task_of_an_idle_run_shows(run):
+    async def main():
+        gate = Gate()
+        running = asyncio.ensure_future(go(Await(gate.stand())))
+        await soon(None, turns=3)
+        text = repr(running)
+        running.cancel("enough")
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return text
+
+    text = run(main())
+    assert "coro=<async_run()" in text
+    assert "wait_for=<wait of an async_run, pending>" in text
+
+
+def test_a_coroutine_that_somebody_else_closes(run):
+    async def main():
+        gate = Gate()
+        running = asyncio.ensure_future(go(Await(gate.stand())))
+        await soon(None, turns=3)
+        [task] = asyncio.all_tasks() - {running, asyncio.current_task()}
+        task.get_coro().close()
+        result = await running
+        assert gate.log == ["in", "out"]
+        await asyncio.wait([task])
+        return result
+
+    assert "was closed" in str(run(main()).error)
+
+
 def test_the_clock_of_the_loop_drives_delays():
     class Simulated(asyncio.SelectorEventLoop):
         now = 0.0

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 
@@ -22,6 +23,7 @@ from doeff import (
     TaskCancelledError,
     UnhandledEffectError,
     Wait,
+    _aio,
     async_handlers_preset,
     async_run,
     do,
@@ -240,6 +242,44 @@ def test_an_interrupt_while_it_waits():
     with pytest.raises(KeyboardInterrupt):
         run(program())
     assert log == ["out", "cleanup"]
+
+
+def test_what_awaits_something_that_few_know_is_not_collected():
+    known = weakref.WeakSet()
+
+    async def stands():
+        future = asyncio.get_running_loop().create_future()
+        known.add(future)
+        asyncio.get_running_loop().call_soon(wake)
+        return await future
+
+    def wake():
+        gc.collect()
+        for future in known:
+            future.set_result("woken")
+
+    assert sync_run(Await(stands()), sync_handlers_preset).value == "woken"
+
+
+def test_a_task_that_cannot_be_made():
+    async def refuse():
+        def factory(*_, **__):
+            raise LookupError("no tasks today")
+
+        asyncio.get_running_loop().set_task_factory(factory)
+
+    @do
+    def program():
+        yield Await(refuse())
+        try:
+            result = yield Safe(Await(soon(1)))
+        finally:
+            loop = _aio.background_loop()
+            loop.call_soon_threadsafe(loop.set_task_factory, None)
+        return result
+
+    error = sync_run(program(), sync_handlers_preset).value.error
+    assert isinstance(error, LookupError)
 
 
 def test_a_cancelled_error_of_its_own():

@@ -24,14 +24,17 @@ struct Bridge {
     PyObject *awaitable;   /* what was given, until it is begun; strong */
     PyObject *inner;       /* its iterator, from then on; strong */
     PyObject *promise;     /* strong; NULL once settled */
+    PyObject *ending;      /* exception to end with, when its run has been told; strong or NULL */
     PyObject *task;        /* the asyncio task that drives us, until it has ended; strong or NULL */
     PyObject *loop;        /* another thread's; strong; NULL: it is on the thread of the run */
-    AsyncRun *run;         /* whose row we are in; borrowed; NULL: none */
+    AsyncRun *run;         /* whose row we are in, which holds us; borrowed; NULL: none */
     Bridge *next, *prev;   /* in that row */
     unsigned char begun;
     unsigned char over;    /* nothing is driven any more */
     unsigned char sending; /* the inner one is at work right now */
     unsigned char asked;   /* to end */
+    unsigned char held;    /* by itself: it is driven, and in no row */
+    unsigned char untold;  /* it has ended, but there was no memory to wake its run */
 };
 
 typedef enum { ASYNC_NEW = 0, ASYNC_RUNNING, ASYNC_SUSPENDED, ASYNC_LINGERS, ASYNC_OVER } AsyncState;
@@ -43,11 +46,12 @@ struct AsyncRun {
     DoeffMachine *m;       /* strong, while the run lasts */
     HandlerNode *chain;    /* strong, with it */
     PyObject *loop;        /* strong, with it */
+    PyObject *parking;     /* of its latest wait, for the next one; strong or NULL */
     PyObject *task_factory; /* loop.get_task_factory, where tasks may be made without create_task; strong or NULL */
     PyObject *awaiting;    /* coroutine of the escape that the run stands at; strong or NULL */
     PyObject *what;        /* else: what it goes on with (m->paused says how); strong */
     PyObject *outcome;     /* while it lingers: result, or exception to raise; strong */
-    Bridge *bridges;       /* asyncio tasks that have not ended; borrowed */
+    Bridge *bridges;       /* asyncio tasks that have not ended; strong: loops hold their tasks weakly */
     PyObject *weakrefs;
     unsigned long thread;  /* that drives it */
     unsigned char state;   /* AsyncState */
@@ -74,6 +78,8 @@ void aio_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
 
 /* loop.create_task for a bridge, or the same without a detour; r is linked to. -1 with an error. */
 int bridge_start(EngineState *st, Bridge *b, PyObject *loop, AsyncRun *r);
+/* Out of its run's row, or no longer held by itself; the caller has a reference if it is to survive. */
+void bridge_unlink(Bridge *b);
 /* Ends it here and now; its asyncio task notices in its next step. */
 void bridge_kill(Bridge *b);
 /* A program that will never run: closes the coroutines of the Awaits in it. */

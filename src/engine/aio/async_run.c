@@ -28,24 +28,22 @@ suspend(AsyncRun *r, AsyncState state)
 static void
 forget_bridges(AsyncRun *r)
 {
-    for (Bridge *b = r->bridges; b != NULL; b = b->next) {
-        b->run = NULL;
+    while (r->bridges != NULL) {
+        bridge_unlink(r->bridges);
     }
-    r->bridges = NULL;
 }
 
 static void
 kill_bridges(AsyncRun *r)
 {
-    for (int more = 1; more;) { /* what is closed may kill others: from the start again after each */
-        more = 0;
-        for (Bridge *b = r->bridges; b != NULL && !more; b = b->next) {
-            if (!b->over) {
-                bridge_kill(b);
-                more = 1;
-            }
+    Bridge *b;
+    do { /* what is closed may kill others: from the start again after each */
+        for (b = r->bridges; b != NULL && b->over; b = b->next) {
         }
-    }
+        if (b != NULL) {
+            bridge_kill(b);
+        }
+    } while (b != NULL);
 }
 
 /* Nothing is left to do. Keeps the exception that is set. */
@@ -63,6 +61,7 @@ finish(AsyncRun *r)
     Py_CLEAR(r->what);
     Py_CLEAR(r->outcome);
     Py_CLEAR(r->loop);
+    Py_CLEAR(r->parking);
     Py_CLEAR(r->task_factory);
     Py_CLEAR(r->m);
     Py_CLEAR(r->chain);
@@ -519,7 +518,11 @@ async_run_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(r->m);
     Py_VISIT(r->chain);
     Py_VISIT(r->loop);
+    Py_VISIT(r->parking);
     Py_VISIT(r->task_factory);
+    for (Bridge *b = r->bridges; b != NULL; b = b->next) {
+        Py_VISIT((PyObject *)b);
+    }
     Py_VISIT(r->awaiting);
     Py_VISIT(r->what);
     Py_VISIT(r->outcome);

@@ -111,9 +111,10 @@ aio_is_coroutine(EngineState *st, PyObject *op)
 
 /* ---- a bridge's end ---- */
 
-static void
-unlink_bridge(Bridge *b)
+void
+bridge_unlink(Bridge *b)
 {
+    int held = b->held || b->run != NULL;
     if (b->run != NULL) {
         *(b->prev == NULL ? &b->run->bridges : &b->prev->next) = b->next;
         if (b->next != NULL) {
@@ -122,18 +123,39 @@ unlink_bridge(Bridge *b)
         b->run = NULL;
         b->next = b->prev = NULL;
     }
+    b->held = 0;
+    if (held) {
+        Py_DECREF((PyObject *)b);
+    }
 }
 
-/* Nothing is driven any more. Keeps the exception that is set. */
+/* The asyncio task is all that knows it, and the loop knows that weakly: what it awaits may be all that is left of it. */
+static void
+hold(Bridge *b, AsyncRun *r)
+{
+    Py_INCREF((PyObject *)b);
+    b->run = r;
+    b->held = r == NULL;
+    if (r != NULL) {
+        b->next = r->bridges;
+        if (b->next != NULL) {
+            b->next->prev = b;
+        }
+        r->bridges = b;
+    }
+}
+
+/* Nothing is driven any more. Keeps the exception that is set; the caller has a reference. */
 static void
 let_go(Bridge *b)
 {
     PyObject *pending = PyErr_GetRaisedException();
     b->over = 1;
-    unlink_bridge(b);
+    bridge_unlink(b);
     Py_CLEAR(b->awaitable);
     Py_CLEAR(b->inner);
     Py_CLEAR(b->promise);
+    Py_CLEAR(b->ending);
     Py_CLEAR(b->task);
     Py_CLEAR(b->loop);
     if (pending != NULL) {
@@ -141,15 +163,29 @@ let_go(Bridge *b)
     }
 }
 
+/* The outcome goes to the run. Without memory to wake that, it stays untold. */
 static void
 settle(Bridge *b, int failed, PyObject *outcome)
 {
     PyObject *promise = b->promise;
     b->promise = NULL;
-    if (promise != NULL) {
-        (void)external_decide(promise, failed, outcome, b->loop == NULL);
-        Py_DECREF(promise);
+    b->untold = 0;
+    if (promise != NULL && external_decide(promise, failed, outcome, b->loop == NULL) < 0) {
+        PyErr_Clear();
+        b->promise = promise;
+        b->untold = 1;
+        return;
     }
+    Py_XDECREF(promise);
+}
+
+/* It will not be driven to its end, which its run may be waiting for: that gets the exception that is set. */
+static void
+lose(Bridge *b)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    settle(b, 1, error);
+    Py_DECREF(error);
 }
 
 /* Somebody else has begun to await this coroutine. */
@@ -211,7 +247,7 @@ bridge_kill(Bridge *b)
     close_inner(b);
     if (task != NULL && ask_task(task, 1) < 0) {
         PyErr_Clear(); /* its loop is closed */
-        unlink_bridge(b);
+        bridge_unlink(b);
     }
     Py_XDECREF(task);
     Py_CLEAR(b->promise);
@@ -266,6 +302,40 @@ hush_task(void)
     PyErr_Clear(); /* asyncio will complain, then */
 }
 
+/* Has the awaited thing failed with something that asyncio wants to see? Interrupts must not end the loop that all runs
+ * share. */
+static int
+concerns_asyncio(Bridge *b, PyObject *error)
+{
+    if (PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) || PyErr_GivenExceptionMatches(error, PyExc_SystemExit)) {
+        if (b->loop == NULL) {
+            hush_task();
+            return 1;
+        }
+        return 0;
+    }
+    return run_is_async_cancelled(error);
+}
+
+/* The asyncio task ends, with b->ending if there is one; while the run has not been told, it takes another turn. */
+static PySendResult
+end(Bridge *b, PyObject **out)
+{
+    if (b->untold) {
+        *out = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+    PyObject *error = b->ending;
+    b->ending = NULL;
+    let_go(b);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+        return PYGEN_ERROR;
+    }
+    *out = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
 /* What the awaited thing did: hands its end on to the promise. */
 static PySendResult
 hand_on(Bridge *b, PySendResult sent, PyObject **out)
@@ -275,27 +345,15 @@ hand_on(Bridge *b, PySendResult sent, PyObject **out)
     }
     if (sent == PYGEN_RETURN) {
         settle(b, 0, *out);
-        let_go(b);
-        Py_SETREF(*out, Py_NewRef(Py_None));
-        return PYGEN_RETURN;
+        Py_CLEAR(*out);
     }
-    PyObject *error = PyErr_GetRaisedException();
-    int background = b->loop != NULL;
-    settle(b, 1, error);
-    let_go(b);
-    int interrupts = PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt)
-                     || PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
-    if (interrupts ? !background : run_is_async_cancelled(error)) { /* asyncio wants to see these; the loop that all
-                                                                       runs share must live on */
-        if (interrupts) {
-            hush_task();
-        }
-        PyErr_SetRaisedException(error);
-        return PYGEN_ERROR;
+    else {
+        PyObject *error = PyErr_GetRaisedException();
+        b->ending = concerns_asyncio(b, error) ? Py_NewRef(error) : NULL;
+        settle(b, 1, error);
+        Py_DECREF(error);
     }
-    Py_DECREF(error);
-    *out = Py_NewRef(Py_None);
-    return PYGEN_RETURN;
+    return end(b, out);
 }
 
 static PySendResult
@@ -303,7 +361,7 @@ drive(Bridge *b, PyObject *throw, PyObject **out)
 {
     *out = NULL;
     if (b->over) { /* killed, or ended: the asyncio task ends too */
-        unlink_bridge(b);
+        bridge_unlink(b);
         if (throw != NULL) {
             PyErr_SetRaisedException(Py_NewRef(throw));
             return PYGEN_ERROR;
@@ -317,6 +375,12 @@ drive(Bridge *b, PyObject *throw, PyObject **out)
     }
     Py_INCREF((PyObject *)b);
     PySendResult sent = PYGEN_ERROR;
+    if (b->untold) {
+        settle(b, 0, Py_None); /* the first decision counts; this one is heard */
+        sent = end(b, out);
+        Py_DECREF((PyObject *)b);
+        return sent;
+    }
     b->sending = 1;
     if (!b->begun) {
         b->begun = 1;
@@ -379,7 +443,12 @@ bridge_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 bridge_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    bridge_kill((Bridge *)op);
+    Bridge *b = (Bridge *)op;
+    if (!b->over && b->promise != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the coroutine of this Await was closed");
+        lose(b);
+    }
+    bridge_kill(b);
     Py_RETURN_NONE;
 }
 
@@ -453,14 +522,7 @@ make_task(EngineState *st, Bridge *b, PyObject *loop, AsyncRun *r)
 int
 bridge_start(EngineState *st, Bridge *b, PyObject *loop, AsyncRun *r)
 {
-    if (r != NULL) {
-        b->run = r;
-        b->next = r->bridges;
-        if (b->next != NULL) {
-            b->next->prev = b;
-        }
-        r->bridges = b;
-    }
+    hold(b, r);
     if (made(b, make_task(st, b, loop, r)) < 0) {
         if (!b->over) {
             close_inner(b);
@@ -480,9 +542,16 @@ bridge_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (b->over || b->begun || b->task != NULL) {
         Py_RETURN_NONE;
     }
+    PyObject *promise = b->loop == NULL ? NULL : Py_XNewRef(b->promise); /* of a run that waits on another thread */
     PyObject *loop = aio_loop(st);
     int failed = loop == NULL || bridge_start(st, b, loop, NULL) < 0;
     Py_XDECREF(loop);
+    if (failed && promise != NULL) {
+        PyObject *error = PyErr_GetRaisedException();
+        failed = external_decide(promise, 1, error, 0) < 0;
+        Py_DECREF(error);
+    }
+    Py_XDECREF(promise);
     return failed ? NULL : Py_NewRef(b->task == NULL ? Py_None : b->task);
 }
 
@@ -494,8 +563,14 @@ bridge_end(PyObject *op, PyObject *now)
     if (b->over) {
         Py_RETURN_NONE;
     }
-    if (now == Py_True || b->task == NULL || ask_task(b->task, 0) < 0) {
-        PyErr_Clear(); /* its loop is closed */
+    if (now == Py_True) {
+        bridge_kill(b);
+    }
+    else if (b->task == NULL || ask_task(b->task, 0) < 0) { /* its loop is closed, or has no memory */
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError, "the coroutine of this Await never began");
+        }
+        lose(b);
         bridge_kill(b);
     }
     Py_RETURN_NONE;
@@ -558,6 +633,7 @@ bridge_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(b->awaitable);
     Py_VISIT(b->inner);
     Py_VISIT(b->promise);
+    Py_VISIT(b->ending);
     Py_VISIT(b->task);
     Py_VISIT(b->loop);
     return 0;
@@ -570,6 +646,7 @@ bridge_tp_clear(PyObject *op)
     Py_CLEAR(b->awaitable);
     Py_CLEAR(b->inner);
     Py_CLEAR(b->promise);
+    Py_CLEAR(b->ending);
     Py_CLEAR(b->task);
     Py_CLEAR(b->loop);
     return 0;
@@ -593,7 +670,6 @@ bridge_dealloc(PyObject *op)
         return;
     }
     PyObject_GC_UnTrack(op);
-    unlink_bridge((Bridge *)op);
     (void)bridge_tp_clear(op);
     tp->tp_free(op);
     Py_DECREF(tp);

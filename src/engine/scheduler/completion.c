@@ -12,7 +12,7 @@ struct ExternalPromise {
     DoeffFuture *future;   /* strong */
     DoeffQueue *queue;     /* strong */
     PyObject *id;          /* UUID; strong; NULL until somebody asks */
-    PyObject *callbacks;   /* list of what on_cancel was given; strong or NULL */
+    PyObject *callbacks;   /* what on_cancel was given, from the second one on a list of them; strong or NULL */
     PyObject *outcome;     /* decided, not applied yet; strong or NULL */
     ExternalPromise *next; /* in the queue, which holds a reference */
     unsigned char decided; /* WaitableState */
@@ -33,7 +33,8 @@ struct DoeffQueue {
     Getter *getters;                  /* asleep */
     PyObject *by_id;                  /* dict: id -> open external promise, for those whose id was looked at; or NULL */
     PyObject *extra;                  /* list of what put() was given and no promise is; or NULL */
-    PyObject *notify;                 /* called when something arrives (an event loop's waker); strong or NULL */
+    PyObject *sleeper;                /* in an event loop, to be woken when something arrives; strong or NULL */
+    QueueWaker wake;                  /* how */
 };
 
 #define SLEEP_MOST 3600000000LL /* microseconds; then it looks again */
@@ -71,7 +72,8 @@ wake_getter(DoeffQueue *q)
     }
 }
 
-/* Something has arrived. on_loop: the caller is a callback of the event loop that drives the run. */
+/* Something has arrived. on_loop: the caller is a callback of the event loop that drives the run. -1 with MemoryError:
+ * whoever sleeps there does not know yet. */
 static int
 announce(DoeffQueue *q, int on_loop)
 {
@@ -79,22 +81,28 @@ announce(DoeffQueue *q, int on_loop)
         q->scheduler->machine->cx.attention = 1;
     }
     wake_getter(q);
-    if (q->notify == NULL) {
+    if (q->sleeper == NULL) {
         return 0;
     }
-    PyObject *notify = q->notify; /* once for each sleep */
-    q->notify = NULL;
+    PyObject *sleeper = q->sleeper; /* once for each sleep */
+    q->sleeper = NULL;
     PyObject *pending = PyErr_GetRaisedException();
-    PyObject *done = on_loop ? PyObject_CallOneArg(notify, Py_True) : PyObject_CallNoArgs(notify);
-    if (done == NULL) {
-        PyErr_WriteUnraisable(notify);
+    int failed = q->wake(sleeper, on_loop);
+    if (failed && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_WriteUnraisable(sleeper);
+        failed = 0;
     }
-    Py_XDECREF(done);
-    Py_DECREF(notify);
-    if (pending != NULL) {
+    if (failed && q->scheduler != NULL && q->sleeper == NULL) {
+        q->sleeper = Py_NewRef(sleeper);
+    }
+    Py_DECREF(sleeper);
+    if (failed) {
+        Py_XDECREF(pending);
+    }
+    else if (pending != NULL) {
         PyErr_SetRaisedException(pending);
     }
-    return 0;
+    return failed;
 }
 
 static void
@@ -119,21 +127,23 @@ pop(ExternalPromise **first, ExternalPromise **last)
     return p;
 }
 
-/* The first decision counts. 1 if this is it. */
+/* The first decision counts. 1 if this is it, -1 as announce says. */
 static int
 decide_from(ExternalPromise *p, WaitableState state, PyObject *outcome, int on_loop)
 {
     DoeffQueue *q = p->queue;
-    if (p->decided != WAITABLE_OPEN || q->scheduler == NULL) {
+    if (q->scheduler == NULL) {
         return 0;
+    }
+    if (p->decided != WAITABLE_OPEN) { /* the decision may have had no memory to wake the run */
+        return q->first != NULL && q->sleeper != NULL ? announce(q, on_loop) : 0;
     }
     p->decided = (unsigned char)state;
     p->outcome = Py_NewRef(outcome);
     Py_INCREF((PyObject *)p);
     append(&q->first, &q->last, p);
     q->size++;
-    announce(q, on_loop);
-    return 1;
+    return announce(q, on_loop) < 0 ? -1 : 1;
 }
 
 static int
@@ -218,7 +228,7 @@ queue_close(DoeffQueue *q)
     q->size = 0;
     Py_CLEAR(q->by_id);
     Py_CLEAR(q->extra);
-    Py_CLEAR(q->notify);
+    Py_CLEAR(q->sleeper);
     while (q->getters != NULL) {
         wake_getter(q);
     }
@@ -420,7 +430,9 @@ queue_put(PyObject *op, PyObject *item)
         if ((q->extra == NULL && (q->extra = PyList_New(0)) == NULL) || PyList_Append(q->extra, item) < 0) {
             return NULL;
         }
-        announce(q, 0);
+        if (announce(q, 0) < 0) {
+            return NULL;
+        }
     }
     Py_RETURN_NONE;
 }
@@ -464,13 +476,14 @@ queue_empty(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 int
-queue_watch(DoeffQueue *q, PyObject *callback)
+queue_watch(DoeffQueue *q, QueueWaker wake, PyObject *sleeper)
 {
-    Py_CLEAR(q->notify);
+    Py_CLEAR(q->sleeper);
     if (queue_length(q) > 0 || q->taken != NULL || q->scheduler == NULL) {
         return 1;
     }
-    q->notify = Py_XNewRef(callback);
+    q->sleeper = Py_XNewRef(sleeper);
+    q->wake = wake;
     return 0;
 }
 
@@ -501,7 +514,7 @@ queue_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(q->by_id);
     Py_VISIT(q->extra);
-    Py_VISIT(q->notify);
+    Py_VISIT(q->sleeper);
     for (ExternalPromise *p = q->first; p != NULL; p = p->next) {
         Py_VISIT(p);
     }
@@ -629,9 +642,15 @@ promise_repr(PyObject *op)
 }
 
 static PyObject *
+told(int decided)
+{
+    return decided < 0 ? NULL : PyBool_FromLong(decided);
+}
+
+static PyObject *
 promise_complete(PyObject *op, PyObject *value)
 {
-    return PyBool_FromLong(decide((ExternalPromise *)op, WAITABLE_VALUE, value));
+    return told(decide((ExternalPromise *)op, WAITABLE_VALUE, value));
 }
 
 static PyObject *
@@ -641,14 +660,28 @@ promise_fail(PyObject *op, PyObject *error)
         PyErr_Format(PyExc_TypeError, "error must be an exception, got %s", type_name(error));
         return NULL;
     }
-    return PyBool_FromLong(decide((ExternalPromise *)op, WAITABLE_ERROR, error));
+    return told(decide((ExternalPromise *)op, WAITABLE_ERROR, error));
 }
 
 int
 external_on_cancel(PyObject *promise, PyObject *callback)
 {
     ExternalPromise *p = (ExternalPromise *)promise;
-    return (p->callbacks == NULL && (p->callbacks = PyList_New(0)) == NULL) || PyList_Append(p->callbacks, callback) < 0 ? -1 : 0;
+    if (p->callbacks == NULL) {
+        p->callbacks = Py_NewRef(callback);
+        return 0;
+    }
+    if (PyList_CheckExact(p->callbacks)) {
+        return PyList_Append(p->callbacks, callback);
+    }
+    PyObject *both = PyList_New(2);
+    if (both == NULL) {
+        return -1;
+    }
+    PyList_SET_ITEM(both, 0, p->callbacks);
+    PyList_SET_ITEM(both, 1, Py_NewRef(callback));
+    p->callbacks = both;
+    return 0;
 }
 
 static PyObject *
@@ -690,8 +723,10 @@ external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
     PyObject *callbacks = p->callbacks;
     p->callbacks = w->slow ? Py_XNewRef(callbacks) : NULL; /* the second time it is to go at once */
     PyObject *errors = NULL;
-    for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
-        PyObject *callback = Py_NewRef(PyList_GET_ITEM(callbacks, i));
+    int many = callbacks != NULL && PyList_CheckExact(callbacks);
+    Py_ssize_t count = callbacks == NULL ? 0 : many ? PyList_GET_SIZE(callbacks) : 1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *callback = Py_NewRef(many ? PyList_GET_ITEM(callbacks, i) : callbacks);
         PyObject *done = PyObject_CallNoArgs(callback);
         Py_DECREF(callback);
         if (done == NULL) {

@@ -34,13 +34,15 @@ void external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *future);
 struct DoeffWaitable *external_future(PyObject *promise); /* borrowed */
 /* A new promise of the run that s belongs to, as CreateExternalPromise answers it; strong. */
 PyObject *external_new(EngineState *st, struct DoeffScheduler *s);
-/* promise.complete and promise.fail. on_loop: called from a callback of the event loop that drives the run, if one does:
- * whoever parks the run there is told so by an argument. 1 if this decides. */
+/* promise.complete and promise.fail. on_loop: called from a callback of the event loop that drives the run, if one does.
+ * 1 if this decides; -1 with MemoryError if a run that sleeps could not be woken: to be called again. */
 int external_decide(PyObject *promise, int failed, PyObject *outcome, int on_loop);
 /* promise.on_cancel(callback); -1 with an error. */
 int external_on_cancel(PyObject *promise, PyObject *callback);
-/* Calls callback (borrowed; NULL: nothing) once when something arrives; 1: something is there, and it will not be called. */
-int queue_watch(DoeffQueue *q, PyObject *callback);
+/* How a run is woken that sleeps in an event loop, once for each sleep; -1 with an error. on_loop: as above. */
+typedef int (*QueueWaker)(PyObject *sleeper, int on_loop);
+/* Wakes sleeper (borrowed; NULL: nobody) when something arrives; 1: something is there, and nobody will be woken. */
+int queue_watch(DoeffQueue *q, QueueWaker wake, PyObject *sleeper);
 /* ns until the run must look again; -1: it need not. */
 long long queue_deadline_ns(DoeffQueue *q);
 
@@ -48,7 +50,7 @@ PyObject *external_promise_new(DoeffContext *cx);
 /* 1 if op is an external promise; 0 with a TypeError. */
 int external_promise_check(EngineState *st, PyObject *op);
 /* Settles an external promise with value, or with error if that is not NULL. Any thread. 1 if this is the first
- * decision and the run goes on, 0 if not, -1 with a TypeError. */
+ * decision and the run goes on, 0 if not, -1 with TypeError, or with MemoryError as above. */
 int external_promise_complete(PyObject *op, PyObject *value, PyObject *error);
 
 /* Monotonic ns, on the clock that the waits of this process sleep on. */
