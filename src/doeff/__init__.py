@@ -89,12 +89,14 @@ from ._engine import (
     WaitUntil,
     WithHandler,
     _set_errors,
+    arm_step_budget,
     async_handlers_preset,
     async_run,
     do,
     intercept_program_effect,
     perform,
     record_origins,
+    set_scheduler_trace,
     sync_handlers_preset,
     sync_run,
 )
@@ -107,6 +109,7 @@ from ._errors import (
     InterpreterInvariantError,
     MissingEnvKeyError,
     SchedulerDeadlockError,
+    StepBudgetExceeded,
     TaskCancelledError,
     UnhandledEffectError,
 )
@@ -134,6 +137,7 @@ if TYPE_CHECKING:
         clear_persistent_cache,
         persistent_cache_path,
     )
+    from .effects.spawn import scheduled
     from .graph_snapshot import (
         build_graph_snapshot,
         graph_to_html,
@@ -269,6 +273,7 @@ __all__ = [
     "Some",
     "Spawn",
     "Step",
+    "StepBudgetExceeded",
     "StructuredLog",
     "Task",
     "TaskCancelledError",
@@ -284,6 +289,7 @@ __all__ = [
     "Waitable",
     "WithHandler",
     "annotate",
+    "arm_step_budget",
     "ask",
     "async_handlers_preset",
     "async_run",
@@ -324,6 +330,8 @@ __all__ = [
     "record_origins",
     "run_program",
     "safe",
+    "scheduled",
+    "set_scheduler_trace",
     "slog",
     "snapshot",
     "spawn",
@@ -369,6 +377,7 @@ _HOMES = {
     "get_include": "_include",
     "persistent_cache_path": "cache",
     "run_program": "run",
+    "scheduled": "effects.spawn",
     "trace_err": "_trace_error",
 }
 """Names that are looked up when they are first used, and the modules that have them."""

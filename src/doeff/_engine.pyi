@@ -1643,6 +1643,26 @@ class Schedule:
 
 def _scheduler_with(schedule: Schedule, /) -> Any: ...
 
+@final
+class SchedulerEvent:
+    __match_args__ = ("name", "task", "what", "run")
+    @property
+    def name(self) -> str: ...
+    @property
+    def task(self) -> str | None: ...
+    @property
+    def what(self) -> str | None: ...
+    @property
+    def run(self) -> int: ...
+    def __new__(
+        cls,
+        name: str,
+        task: str | None = None,
+        what: str | None = None,
+        run: int | None = None,
+    ) -> Self: ...
+    def __hash__(self) -> int: ...
+
 class ScopeEffect(EffectBase[_T_co]):
     __match_args__ = ("body",)
     @property
@@ -1922,6 +1942,10 @@ def WaitUntil(target_time: datetime) -> WaitUntilEffect: ...
 # ---- switches ----
 
 def record_origins(on: object, /) -> bool: ...
+def arm_step_budget(turns: int | None, /) -> int | None: ...
+def set_scheduler_trace(
+    sink: Callable[[SchedulerEvent], object] | None, /
+) -> Callable[[SchedulerEvent], object] | None: ...
 def _set_errors(
     unhandled: type[BaseException],
     missing_env_key: type[BaseException],

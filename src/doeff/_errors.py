@@ -88,6 +88,21 @@ class SchedulerDeadlockError(RuntimeError):
         return type(self), (self.args[0], self.parked_waiters, self.semaphore_waiters)
 
 
+class StepBudgetExceeded(BaseException):
+    """A run has taken the turns that ``arm_step_budget`` allows; ``turns`` is their number.
+
+    Raised in the main program at its yield. No ``Exception``: a loop that goes on after whatever went wrong is
+    what it is to end, so ``Safe`` does not catch it and the run function raises it.
+    """
+
+    def __init__(self, message: str = "", turns: int | None = None) -> None:
+        super().__init__(message)
+        self.turns = turns
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.args[0], self.turns)
+
+
 class ExternalPromiseCancelCallbackError(RuntimeError):
     """Callbacks given to ``ExternalPromise.on_cancel`` raised; ``errors`` has what they raised."""
 
@@ -116,6 +131,16 @@ def _place(generator: Any) -> str | None:
             generator, "cr_await", None
         )
     return place
+
+
+def budget_spent(turns: int, generator: Any) -> StepBudgetExceeded:
+    """The error for a run that has taken its turns; ``generator`` is the program whose turn it was."""
+    place = _place(generator)
+    at = f"; the last one at {place}" if place is not None else ""
+    return StepBudgetExceeded(
+        f"the run has not ended after {turns} turn{'s' if turns != 1 else ''}{at}",
+        turns,
+    )
 
 
 _SHOWN_HANDLERS = 20

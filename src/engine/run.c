@@ -8,6 +8,8 @@
 #include "scheduler/scheduler.h"
 #include "support/arguments.h"
 
+#define BUDGET_MOST 1000000000000000LL /* turns: far more than a run can take */
+
 static PyObject *
 store_from(PyObject *store)
 {
@@ -265,7 +267,40 @@ sync_run(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     return run_to_end(PyModule_GetState(module), bound[0], &request);
 }
 
+/* arm_step_budget(turns) */
+static PyObject *
+arm_step_budget(PyObject *module, PyObject *turns)
+{
+    EngineState *st = PyModule_GetState(module);
+    long long n = 0;
+    if (turns != Py_None) {
+        if (!PyLong_Check(turns) || PyBool_Check(turns)) {
+            PyErr_Format(PyExc_TypeError, "turns must be int or None, got %s", Py_TYPE(turns)->tp_name);
+            return NULL;
+        }
+        int overflow;
+        n = PyLong_AsLongLongAndOverflow(turns, &overflow);
+        if (overflow < 0 || (overflow == 0 && n < 1)) {
+            PyErr_Format(PyExc_ValueError, "turns must be >= 1, got %R", turns);
+            return NULL;
+        }
+        n = overflow > 0 || n > BUDGET_MOST ? BUDGET_MOST : n;
+    }
+    long long before = st->step_budget;
+    st->step_budget = n;
+    if (before == 0) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromLongLong(before);
+}
+
 static PyMethodDef functions[] = {
+    {"arm_step_budget", arm_step_budget, METH_O,
+     PyDoc_STR("arm_step_budget(turns)\n--\n\nRaise StepBudgetExceeded in the main program of each run that begins from now on "
+               "when it has taken\nso many turns, and after as many again if it goes on; None ends that. Gives the number before, or "
+               "None.\n\nAn effect is a turn, whoever performs it; 128 programs that return are one as well. TypeError for "
+               "anything\nbut int and None, ValueError below 1.\n\n>>> before = arm_step_budget(10_000)\n\n"
+               "Contract: concurrency, part 7.")},
     {"sync_run", (PyCFunction)(void (*)(void))sync_run, METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("sync_run(program, handlers, env=None, store=None, *, close_timeout=5.0, unfinished='cancel')\n--\n\n"
                "Run a program to the end on this thread and give its RuntimeResult.\n\nclose_timeout: seconds that tasks which "

@@ -73,6 +73,7 @@
     X(PyObject, normal_priority) /* PRIORITY_NORMAL */               \
     X(PyTypeObject, Nursery_Type)                                    \
     X(PyTypeObject, Schedule_Type)                                   \
+    X(PyObject, scheduler_trace) /* the sink of set_scheduler_trace, or NULL */ \
     /* aio */                                                        \
     X(PyTypeObject, AsyncRun_Type)                                   \
     X(PyTypeObject, Bridge_Type)                                     \
@@ -125,7 +126,7 @@
     X(Value) X(Error) X(EffectControl) X(ProgramControl)             \
     X(CESKState) X(ResumeK) X(DirectState) X(Done) X(Failed)         \
     X(Spawn) X(TaskCancel) X(TaskIsDone) X(TaskDiscard)              \
-    X(Wait) X(Gather) X(Race) X(RaceResult)                          \
+    X(Wait) X(Gather) X(Race) X(RaceResult) X(SchedulerEvent)        \
     X(CreatePromise) X(CompletePromise) X(FailPromise)               \
     X(CreateExternalPromise) X(WaitForExternal) X(BlockForExternal)  \
     X(CreateSemaphore) X(AcquireSemaphore) X(ReleaseSemaphore)       \
@@ -169,6 +170,7 @@ typedef struct EngineState {
     getter generator_frame; /* gi_frame of generators, without the look-up of the name */
     unsigned runs_ever; /* runs that had tasks: their serial number */
     int record_origins; /* stamp created_at */
+    long long step_budget; /* turns that a run may take; 0: any number */
 } EngineState;
 
 extern PyModuleDef doeff_engine_module;

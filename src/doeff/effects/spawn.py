@@ -14,6 +14,14 @@ from doeff._engine import (
 )
 from doeff._errors import TaskCancelledError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from doeff import Program
+
+    _T = TypeVar("_T")
+
 __all__ = [
     "PRIORITY_HIGH",
     "PRIORITY_IDLE",
@@ -27,6 +35,7 @@ __all__ = [
     "TaskCancelledError",
     "TaskDiscardEffect",
     "TaskIsDoneEffect",
+    "scheduled",
     "spawn",
 ]
 
@@ -34,3 +43,11 @@ spawn = Spawn
 PRIORITY_IDLE = 0
 PRIORITY_NORMAL = 10
 PRIORITY_HIGH = 20
+
+
+def scheduled(program: Program[_T]) -> Program[_T]:
+    """The program itself: the presets have the scheduler, so nothing needs to be wrapped.
+
+    For programs written where a scheduler had to be put around them.
+    """
+    return program

@@ -22,17 +22,25 @@ from doeff._engine import (
     ProgramBase,
     Put,
     Schedule,
+    SchedulerEvent,
     WaitForExternalCompletion,
     _scheduler_with,
+    arm_step_budget,
     do,
+    set_scheduler_trace,
     sync_external_wait_handler,
     task_scheduler_handler,
 )
+from doeff._errors import StepBudgetExceeded
 
 __all__ = [
     "START",
     "Schedule",
+    "SchedulerEvent",
+    "StepBudgetExceeded",
+    "arm_step_budget",
     "jumping_wait_handler",
+    "set_scheduler_trace",
     "virtual_time",
     "with_jumping_clock",
     "with_schedule",

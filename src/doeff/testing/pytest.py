@@ -1,7 +1,8 @@
 """The pytest plugin: fixtures ``run``, ``virtual_time`` and ``seed``. It is loaded wherever doeff is installed.
 
-``run(program, handlers=(), env=None, store=None)`` runs a program with the preset and further handlers inside it, and
-gives the ``RuntimeResult``. In a test that asks for ``virtual_time`` it runs on that clock; in one that
+``run(program, handlers=(), env=None, store=None, max_turns=None)`` runs a program with the preset and further
+handlers inside it, and gives the ``RuntimeResult``; ``max_turns`` ends one that goes on for longer, by
+``StepBudgetExceeded``. In a test that asks for ``virtual_time`` it runs on that clock; in one that
 asks for ``seed``, tasks are chosen at random from it, so that an order that breaks the test can be had again.
 ``@pytest.mark.seeds(50)`` says how many seeds there are for a test, ``--doeff-seeds`` for all others;
 ``--doeff-seed=7`` is that one and no other.
@@ -55,8 +56,8 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest) -> Callable[..., RuntimeResult[Any]]:
-    """``run(program, handlers=(), env=None, store=None)``: run a program, give its result."""
-    from doeff import sync_handlers_preset, sync_run
+    """``run(program, handlers=(), env=None, store=None, max_turns=None)``: run a program, give its result."""
+    from doeff import arm_step_budget, sync_handlers_preset, sync_run
     from doeff.testing import with_schedule
 
     asked = request.fixturenames
@@ -68,13 +69,20 @@ def run(request: pytest.FixtureRequest) -> Callable[..., RuntimeResult[Any]]:
         handlers: Iterable[Any] = (),
         env: Mapping[Any, Any] | None = None,
         store: Mapping[str, Any] | None = None,
+        max_turns: int | None = None,
     ) -> RuntimeResult[Any]:
         stack = sync_handlers_preset
         if chosen is not None:
             stack = with_schedule(stack, chosen)
         if clock is not None:
             store = {"__current_time__": clock.now, **(store or {})}
-        result: RuntimeResult[Any] = sync_run(program, [*stack, *handlers], env, store)
+        before = arm_step_budget(max_turns)
+        try:
+            result: RuntimeResult[Any] = sync_run(
+                program, [*stack, *handlers], env, store
+            )
+        finally:
+            arm_step_budget(before)
         if clock is not None:
             clock.now = result.raw_store["__current_time__"]
         return result

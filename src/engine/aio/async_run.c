@@ -242,6 +242,7 @@ begin(AsyncRun *r, PyObject **out)
     PyObject *program = r->program;
     r->program = NULL;
     m->aio = r;
+    m->paced = 1;
     m->loop_time = PyObject_GetAttr(r->loop, st->str_time);
     if (m->loop_time == NULL || !run_accepts(st, program)) {
         Py_DECREF(program);
@@ -342,7 +343,7 @@ throw_at(AsyncRun *r, PyObject *error, PyObject **out)
                           : r->m->paused == DOEFF_PROGRAM ? ANSWER_PROGRAM
                                                           : ANSWER_VALUE;
         r->what = NULL;
-        return go_on(r, scheduler_interrupt(r->m, kind, what, Py_NewRef(error)), NULL, out);
+        return go_on(r, scheduler_interrupt(r->m, kind, what, Py_NewRef(error), 0), NULL, out);
     }
     PyObject *got = NULL;
     PySendResult sent = step_awaiting(r, error, &got);

@@ -4,6 +4,7 @@
 #include "../program/program.h"
 #include "../report/trace.h"
 #include "../scheduler/scheduler.h"
+#include "../support/imports.h"
 
 /* ---- the frame of a generator: it stays until the generator has ended ---- */
 
@@ -692,12 +693,42 @@ checked(DoeffMachine *m, const DoeffFrame *frame, DoeffStep step, PyObject *answ
     return step;
 }
 
-/* The event loop drives the run: is it to get a turn now? Every effect leads here, by the attention that it sets. */
+/* The event loop drives the run: is it to get a turn now? */
 static int
 loop_is_due(DoeffMachine *m)
 {
-    m->cx.attention = 1;
     return m->loop_turn || --m->effects_left <= 0 || compat_monotonic_ns() - m->turn_began >= LOOP_NS;
+}
+
+typedef enum { PACE_ON = 0, PACE_LOOP_TURN, PACE_BUDGET_SPENT } Pace;
+
+/* Of a run that is paced: so many steps have been taken. Every effect leads here, by the attention that it sets. */
+static Pace
+pace(DoeffMachine *m, int steps)
+{
+    m->cx.attention = 1;
+    if (m->budget != 0) {
+        m->steps_left -= steps;
+        if (m->steps_left < 0) {
+            m->steps_left = m->budget * STEPS_PER_TURN;
+            return PACE_BUDGET_SPENT;
+        }
+    }
+    return m->aio != NULL && loop_is_due(m) ? PACE_LOOP_TURN : PACE_ON;
+}
+
+/* StepBudgetExceeded comes before what (stolen), in main. As scheduler_interrupt. */
+static DoeffStep
+budget_spent(DoeffMachine *m, AnswerKind kind, PyObject *what)
+{
+    PyObject *generator = Py_None;
+    for (DoeffFiber *fiber = m->fiber; fiber != NULL && generator == Py_None; fiber = fiber->parent) {
+        for (Py_ssize_t i = fiber->len; i > 0 && generator == Py_None; i--) {
+            generator = fiber->frames[i - 1].kind == &return_frame ? fiber->frames[i - 1].a : Py_None;
+        }
+    }
+    PyObject *error = import_call("doeff._errors", "budget_spent", "(LO)", m->budget, generator);
+    return scheduler_interrupt(m, kind, what, error != NULL ? error : PyErr_GetRaisedException(), 1);
 }
 
 static RunEnd
@@ -729,6 +760,9 @@ loop(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Turn *turn)
     PyObject *value = what;   /* control: a value on its way down */
     PyObject *error = NULL;   /* control: an error on its way down */
     PyObject *yielded = what; /* control: something to perform */
+    PyObject *rest;           /* control: either, when the budget of turns is spent, as rest_kind says */
+    AnswerKind rest_kind;
+    Pace next;                /* of a paced run, for `paced` */
     DoeffHandlerContext *forwarder = NULL;
     HandlerNode *node = m->fiber->node;
     if (m->scheduler != NULL) {
@@ -972,9 +1006,21 @@ perform_failed:
             goto next_task;
         }
     }
-    if (DOEFF_UNLIKELY(m->aio != NULL) && loop_is_due(m)) {
-        trace_park_pending(m, error);
-        return pause_run(m, DOEFF_RAISE, error, out);
+    if (DOEFF_UNLIKELY(m->paced)) {
+    pace_error:
+        switch (pace(m, STEPS_PER_TURN)) {
+        case PACE_LOOP_TURN:
+            trace_park_pending(m, error);
+            return pause_run(m, DOEFF_RAISE, error, out);
+        case PACE_BUDGET_SPENT:
+            trace_park_pending(m, error);
+            rest = error;
+            rest_kind = ANSWER_ERROR;
+            error = NULL;
+            goto spent;
+        default:
+            break;
+        }
     }
     goto fail;
 
@@ -1081,15 +1127,27 @@ next_task: /* the current task waits, is over, or has had its turn */
             if (DOEFF_UNLIKELY(m->orphans_len > 0)) { /* of a task that is over */
                 goto unwind_orphan;
             }
-            goto breathe;
+            goto turn_begins;
         case DOEFF_PROGRAM:
             yielded = answer;
-            if (DOEFF_UNLIKELY(m->aio != NULL) && loop_is_due(m)) {
-                return pause_run(m, DOEFF_PROGRAM, yielded, out);
+            if (DOEFF_UNLIKELY(m->paced)) {
+                switch (pace(m, STEPS_PER_TURN)) {
+                case PACE_LOOP_TURN:
+                    return pause_run(m, DOEFF_PROGRAM, yielded, out);
+                case PACE_BUDGET_SPENT:
+                    rest = yielded;
+                    rest_kind = ANSWER_PROGRAM;
+                    goto spent;
+                default:
+                    break;
+                }
             }
             goto run_program;
         case DOEFF_RAISE:
             error = trace_begin(m, NULL);
+            if (DOEFF_UNLIKELY(m->paced)) {
+                goto pace_error;
+            }
             goto fail;
         default: /* the run is over */
             *out = answer;
@@ -1119,11 +1177,35 @@ attend: /* between two effects: value is the answer of the last one */
         }
     }
 
+turn_begins: /* with value */
+    if (DOEFF_LIKELY(!m->paced)) {
+        goto deliver;
+    }
+    next = pace(m, STEPS_PER_TURN);
+    goto paced;
+
 breathe: /* value is what goes on; where an event loop drives the run, it may get its turn first */
-    if (DOEFF_UNLIKELY(m->aio != NULL) && loop_is_due(m)) {
+    if (DOEFF_LIKELY(!m->paced)) {
+        goto deliver;
+    }
+    next = pace(m, 1);
+paced:
+    if (next == PACE_LOOP_TURN) {
         return pause_run(m, DOEFF_VALUE, value, out);
     }
+    if (next == PACE_BUDGET_SPENT) {
+        rest = value;
+        rest_kind = ANSWER_VALUE;
+        goto spent;
+    }
     goto deliver;
+
+spent: /* the run's budget of turns; rest is what the task was to go on with */
+    if (budget_spent(m, rest_kind, rest) == DOEFF_RAISE) {
+        error = trace_begin(m, NULL);
+        goto fail;
+    }
+    goto next_task;
 }
 
 RunEnd
@@ -1163,6 +1245,9 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->scope_base = m->loop_time = m->schedule = NULL;
     m->nodes_shared = m->loop_turn = m->unfinished_wait = 0;
     m->aio = NULL;
+    m->budget = st->step_budget;
+    m->steps_left = m->budget * STEPS_PER_TURN + STEPS_PER_TURN - 1;
+    m->cx.attention = m->paced = m->budget != 0;
     m->close_timeout = 5.0;
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;

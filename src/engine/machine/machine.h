@@ -143,6 +143,9 @@ struct DoeffMachine {
     PyObject *scope_base;           /* scopes of the caller that the running task's lie in; borrowed from the task */
     int nodes_shared;               /* tasks share handler nodes: node->owner says nothing */
     struct AsyncRun *aio;           /* the event loop's driver of the run (aio/aio.h); borrowed; NULL: none */
+    int paced;                      /* an event loop drives the run, or its turns are counted */
+    long long steps_left;           /* of the budget, in STEPS; counts only if there is one */
+    long long budget;               /* what there was; 0: none */
     int loop_turn;                  /* the event loop is to get a turn before the run goes on */
     int effects_left;               /* effects until it gets one anyway */
     long long turn_began;           /* when the run was last gone on with, ns */
@@ -173,6 +176,7 @@ typedef struct Turn {
     int begins;     /* the loop's own: nothing has been done yet */
 } Turn;
 
+#define STEPS_PER_TURN 128      /* a program that ends without an effect is one step: a loop over such ends as well */
 #define LOOP_TURNS 1000     /* the longest that an event loop waits for a turn: so many effects, */
 #define LOOP_NS 1000000LL   /* or so many ns and the effect at work then */
 

@@ -1,3 +1,4 @@
+#include "events.h"
 #include "scheduler.h"
 
 #include "../effects/effects.h"
@@ -143,6 +144,9 @@ decide_from(ExternalPromise *p, WaitableState state, PyObject *outcome, int on_l
     Py_INCREF((PyObject *)p);
     append(&q->first, &q->last, p);
     q->size++;
+    if (DOEFF_UNLIKELY(q->scheduler->events != NULL)) {
+        events_note_outcome(q->scheduler, EVENT_EXTERNAL_COMPLETED, NULL, (PyObject *)p, state, outcome);
+    }
     return announce(q, on_loop) < 0 ? -1 : 1;
 }
 
@@ -717,6 +721,9 @@ external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
             error = Py_NewRef(st->TaskCancelledError);
         }
         p->decided = WAITABLE_CANCELLED;
+        if (DOEFF_UNLIKELY(s->events != NULL)) {
+            events_note(s, EVENT_EXTERNAL_CANCELLED, NULL, (PyObject *)p, NULL);
+        }
         forget_id(p->queue, p);
         waitable_settle(s, w, WAITABLE_CANCELLED, error);
     }
@@ -846,6 +853,9 @@ external_new(EngineState *st, struct DoeffScheduler *s)
     p->future = future;
     p->queue = (DoeffQueue *)Py_NewRef((PyObject *)s->queue);
     PyObject_GC_Track((PyObject *)p);
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        events_note(s, EVENT_EXTERNAL_CREATED, s->current, (PyObject *)p, NULL);
+    }
     return (PyObject *)p;
 }
 

@@ -1,3 +1,4 @@
+#include "events.h"
 #include "scheduler.h"
 
 #include "../aio/aio.h"
@@ -76,11 +77,45 @@ queue_up(DoeffScheduler *s, DoeffTask *t)
     s->machine->cx.attention = 1;
 }
 
+/* What a task goes on with and what it waits for, in events. */
+static const char *const answer_names[] = {
+    [ANSWER_VALUE] = "value",     [ANSWER_ERROR] = "error",  [ANSWER_PROGRAM] = "program",
+    [ANSWER_OUTCOME] = "outcome", [ANSWER_ROW] = "outcomes", [ANSWER_PERMIT] = "permit",
+};
+static const char *const wait_names[] = {
+    [WAITS_ONE] = "Wait",      [WAITS_ROW] = "Gather", [WAITS_TIME] = "time",
+    [WAITS_PERMIT] = "permit", [WAITS_SCOPE] = "end of its Scope",
+};
+
+static DOEFF_COLD void
+note_enqueued(DoeffScheduler *s, DoeffTask *t)
+{
+    events_note(s, EVENT_ENQUEUED, t, NULL, answer_names[t->answer_kind]);
+}
+
+static DOEFF_COLD void
+note_blocked(DoeffScheduler *s, DoeffTask *t)
+{
+    int races = t->waits == WAITS_ROW && t->row->kind == ROW_RACE;
+    events_note(s, EVENT_BLOCKED, t, NULL, races ? "Race" : wait_names[t->waits]);
+}
+
+/* Whoever listens hears of it before the task goes on. */
+static DOEFF_COLD void
+note_resumed(DoeffScheduler *s, DoeffTask *t, int starts)
+{
+    events_note(s, starts ? EVENT_TASK_ENTER : EVENT_RESUMED, t, NULL, starts ? NULL : answer_names[t->answer_kind]);
+    events_tell(s);
+}
+
 /* t has something to go on with: it joins the queue, or those of its group that wait for their member's end. */
-static void
+DOEFF_INLINE void
 make_ready(DoeffScheduler *s, DoeffTask *t)
 {
     count_ready(s, t, 1);
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        note_enqueued(s, t);
+    }
     DoeffGroup *group = t->group;
     if (group != NULL) {
         if (group->active != NULL && group->active != t) {
@@ -115,6 +150,17 @@ level_used(DoeffScheduler *s, int at)
     }
 }
 
+static void
+leave_level(DoeffScheduler *s, DoeffTask *t)
+{
+    int at = 0; /* the row that it is in is only of interest if it stands at one end */
+    while (at < s->nlevels - 1 && s->levels[at].first != t && s->levels[at].last != t) {
+        at++;
+    }
+    take_from(&s->levels[at].first, &s->levels[at].last, t);
+    level_used(s, at);
+}
+
 /* A ready task that is being discarded leaves the queue. */
 static void
 unready(DoeffScheduler *s, DoeffTask *t)
@@ -125,12 +171,7 @@ unready(DoeffScheduler *s, DoeffTask *t)
         take_from(&group->ready, &group->ready_last, t);
         return;
     }
-    int at = 0; /* the row that it is in is only of interest if it stands at one end */
-    while (at < s->nlevels - 1 && s->levels[at].first != t && s->levels[at].last != t) {
-        at++;
-    }
-    take_from(&s->levels[at].first, &s->levels[at].last, t);
-    level_used(s, at);
+    leave_level(s, t);
     if (group != NULL) {
         group_next(s, group);
     }
@@ -538,8 +579,11 @@ int
 scheduler_turn_ends(DoeffMachine *m)
 {
     DoeffScheduler *s = m->scheduler;
-    DoeffTask *t = s->current;
     look_outside(s);
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        events_tell(s);
+    }
+    DoeffTask *t = s->current;
     if (t == NULL) { /* the wait handler is at work */
         m->cx.attention |= s->nlevels > 1 || s->levels[0].first != NULL;
         return 0;
@@ -614,6 +658,9 @@ scheduler_requeue(DoeffMachine *m, AnswerKind kind, PyObject *what)
     t->answer_kind = (unsigned char)kind;
     t->answer = what;
     count_ready(s, t, 1);
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        events_note(s, EVENT_ENQUEUED, t, NULL, "its turn is over");
+    }
     queue_up(s, t); /* of a group it stays the active member */
 }
 
@@ -653,8 +700,27 @@ scheduler_throw_at_main(DoeffScheduler *s, PyObject *error)
     }
 }
 
+/* Main, which is ready, runs next, whatever runs now. */
+static void
+main_goes_first(DoeffScheduler *s)
+{
+    DoeffTask *t = s->main;
+    DoeffGroup *group = t->group;
+    if (group == NULL || group->active == t) {
+        leave_level(s, t);
+    }
+    else { /* a member that never waits would keep it out for ever */
+        take_from(&group->ready, &group->ready_last, t);
+        leave_level(s, group->active);
+        append_to(&group->ready, &group->ready_last, group->active);
+        group->active = t;
+    }
+    t->wake_priority = PRIORITY_MOST;
+    queue_up(s, t);
+}
+
 DoeffStep
-scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error)
+scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error, int force)
 {
     DoeffScheduler *s = m->scheduler;
     if (s == NULL || s->current == NULL || s->current == s->main) { /* nobody is current: its wait handler is at work */
@@ -663,7 +729,21 @@ scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *
         return DOEFF_RAISE;
     }
     scheduler_requeue(m, kind, what);
-    scheduler_throw_at_main(s, error);
+    if (force) {
+        s->main->priority = s->main->wake_priority = PRIORITY_MOST; /* its cleanup too */
+    }
+    PyObject *pending = s->main_over || s->main->waits == WAITS_NOT ? NULL : task_pending_error(s, s->main);
+    if (force && pending != NULL && Py_IS_TYPE(pending, Py_TYPE(error))) {
+        save(m, s->current); /* it may be what is discarded now */
+        s->current = NULL;
+        task_force(s, s->main, error);
+    }
+    else {
+        scheduler_throw_at_main(s, error);
+    }
+    if (!s->main_over && s->main->answer_kind != ANSWER_NONE) {
+        main_goes_first(s);
+    }
     return DOEFF_BLOCK;
 }
 
@@ -841,6 +921,9 @@ finish(DoeffMachine *m, PyObject **out, int *failed)
     s->phase = RUN_ENDS;
     discard_rest(s);
     report_end(s);
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        events_tell(s);
+    }
     s->finished = 1;
     m->cx.env = s->main_env;
     m->cx.store = s->main_store;
@@ -866,6 +949,9 @@ main_ended(DoeffMachine *m, PyObject *value, PyObject *error)
     DoeffScheduler *s = m->scheduler;
     DoeffTask *t = s->main;
     DoeffContext *cx = &m->cx;
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        events_note_outcome(s, EVENT_TASK_LEAVE, t, NULL, error != NULL ? WAITABLE_ERROR : WAITABLE_VALUE, error);
+    }
     s->main_over = 1;
     s->main_failed = error != NULL;
     s->main_outcome = error != NULL ? error : value;
@@ -908,6 +994,9 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
     for (;;) {
         look_outside(s);
         if (old != NULL && old->waits != WAITS_NOT) { /* it blocks */
+            if (DOEFF_UNLIKELY(s->events != NULL)) {
+                note_blocked(s, old);
+            }
             save(m, old);
             if (!fold(s, old)) {
                 hide_generators(old);
@@ -934,6 +1023,7 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         }
         DoeffTask *t = choose(s);
         if (t != NULL) {
+            int starts = !t->started;
             if (t != old) {
                 if (old != NULL) {
                     save(m, old);
@@ -951,6 +1041,9 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
                 }
             }
             m->cx.attention = 1;
+            if (DOEFF_UNLIKELY(s->events != NULL)) {
+                note_resumed(s, t, starts);
+            }
             return take_answer(s, t, out);
         }
         if (old != NULL) {
@@ -966,6 +1059,15 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         LeftToDo left = out_of_work(s);
         if (left == LEFT_NOTHING) {
             return finish(m, out, failed);
+        }
+        if (DOEFF_UNLIKELY(s->events != NULL)) {
+            if (left == LEFT_TO_WAIT) {
+                events_note(s, EVENT_EXTERNAL_WAIT, NULL, NULL, s->external + s->external_idle > 0 ? "outside" : "time");
+            }
+            events_tell(s);
+            if (s->ready > 0 || s->phase == RUN_ENDS) { /* whoever listens has done something */
+                continue;
+            }
         }
         DoeffStep step = left == LEFT_TO_WAIT ? go_idle(m, out) : DOEFF_BLOCK;
         if (step != DOEFF_BLOCK) {
@@ -1073,6 +1175,7 @@ scheduler_of(DoeffContext *cx)
         m->scheduler = NULL;
         goto error;
     }
+    events_begin(s);
     return s;
 error:
     Py_XDECREF((PyObject *)s->node);
@@ -1110,6 +1213,12 @@ scheduler_free(DoeffMachine *m)
     Py_DECREF(t);
     report_end(s);
     queue_close(s->queue);
+    if (s->events != NULL) {
+        events_tell(s);
+        if (s->events != NULL) {
+            events_free(s);
+        }
+    }
     Py_DECREF((PyObject *)s->queue);
     Py_XDECREF((PyObject *)s->node);
     Py_XDECREF(s->clock);

@@ -224,6 +224,7 @@ typedef struct DoeffScheduler {
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
     PyObject *settled;        /* list of futures that a callback has settled: who waits is woken later; strong or NULL */
     PyObject *internal;       /* what old scheduler effects keep (internal.c); strong or NULL */
+    struct DoeffEvents *events; /* what happens is told to somebody (events.h); owned; NULL: nobody */
     PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
     void *spare;              /* room for a fiber, so that waking does not fail when memory begins to; or NULL */
 } DoeffScheduler;
@@ -244,8 +245,9 @@ void scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error);
 void scheduler_pause(DoeffMachine *m);
 void scheduler_go_on(DoeffMachine *m);
 /* The run has paused between two effects and was to go on with what (stolen), as kind says; error (stolen) comes first,
- * in main. How to go on: DOEFF_RAISE with error set, or DOEFF_BLOCK. */
-DoeffStep scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error);
+ * in main. force: main comes first from now on, and if it still cannot get the last error of this class, what it waits for
+ * is killed. How to go on: DOEFF_RAISE with error set, or DOEFF_BLOCK. */
+DoeffStep scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error, int force);
 /* The contextvars.Context of the running task (borrowed); NULL: the caller's own. */
 PyObject *scheduler_context(DoeffMachine *m);
 /* Frees everything at once, generators closed. */

@@ -1,3 +1,4 @@
+#include "events.h"
 #include "scheduler.h"
 
 #include "../effects/effects.h"
@@ -146,6 +147,10 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
     *(s->newest == NULL ? &s->oldest : &s->newest->newer) = t;
     s->newest = t;
     s->live++;
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        t->answer_kind = ANSWER_PROGRAM; /* its name is asked for */
+        events_note(s, EVENT_SPAWNED, t, NULL, NULL);
+    }
     t->answer = NULL;
     if (t->generator != NULL) {
         Py_DECREF(program);
@@ -236,6 +241,9 @@ void
 task_end(DoeffScheduler *s, DoeffTask *t, WaitableState state, PyObject *outcome)
 {
     unlink_live(s, t);
+    if (DOEFF_UNLIKELY(s->events != NULL)) {
+        events_note_outcome(s, EVENT_TASK_LEAVE, t, NULL, state, outcome);
+    }
     int interrupts = state == WAITABLE_ERROR && (PyErr_GivenExceptionMatches(outcome, PyExc_KeyboardInterrupt)
                                                  || PyErr_GivenExceptionMatches(outcome, PyExc_SystemExit));
     struct DoeffNursery *scope = t->scope;

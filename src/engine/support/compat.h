@@ -131,9 +131,11 @@ compat_monotonic_ns(void)
 
 #if defined(__GNUC__) || defined(__clang__)
 #define DOEFF_INLINE static inline __attribute__((always_inline))
+#define DOEFF_COLD __attribute__((cold, noinline)) /* hardly ever called: costs its callers nothing */
 #define DOEFF_ALWAYS_INLINED __attribute__((always_inline)) inline /* a function of another room, by the linker */
 #else
 #define DOEFF_INLINE static inline
+#define DOEFF_COLD
 #define DOEFF_ALWAYS_INLINED
 #endif
 
