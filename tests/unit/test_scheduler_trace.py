@@ -87,7 +87,7 @@ def test_a_task_from_its_birth_to_its_end(events):
     assert lines(events) == [
         "start main",
         "spawned worker#1 (by main)",
-        "enqueued worker#1 (program)",
+        "enqueued worker#1 (its program)",
         "blocked main (Wait)",
         "task-enter worker#1",
         "task-leave worker#1 (value)",

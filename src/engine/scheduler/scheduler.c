@@ -79,7 +79,7 @@ queue_up(DoeffScheduler *s, DoeffTask *t)
 
 /* What a task goes on with and what it waits for, in events. */
 static const char *const answer_names[] = {
-    [ANSWER_VALUE] = "value",     [ANSWER_ERROR] = "error",  [ANSWER_PROGRAM] = "program",
+    [ANSWER_VALUE] = "value",     [ANSWER_ERROR] = "error",  [ANSWER_PROGRAM] = "a program",
     [ANSWER_OUTCOME] = "outcome", [ANSWER_ROW] = "outcomes", [ANSWER_PERMIT] = "permit",
 };
 static const char *const wait_names[] = {
@@ -90,7 +90,7 @@ static const char *const wait_names[] = {
 static DOEFF_COLD void
 note_enqueued(DoeffScheduler *s, DoeffTask *t)
 {
-    events_note(s, EVENT_ENQUEUED, t, NULL, answer_names[t->answer_kind]);
+    events_note(s, EVENT_ENQUEUED, t, NULL, t->started ? answer_names[t->answer_kind] : "its program");
 }
 
 static DOEFF_COLD void

@@ -148,7 +148,6 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
     s->newest = t;
     s->live++;
     if (DOEFF_UNLIKELY(s->events != NULL)) {
-        t->answer_kind = ANSWER_PROGRAM; /* its name is asked for */
         events_note(s, EVENT_SPAWNED, t, NULL, NULL);
     }
     t->answer = NULL;
