@@ -222,7 +222,9 @@ def test_a_loop_in_a_task_that_nobody_waits_for_ends(run, loop):
         yield Spawn(loop())
         yield Spawn(loop())
 
-    exceeds(run, main())
+    name = loop.__name__
+    with pytest.warns(RuntimeWarning, match=f"still waited: {name}, {name}; cancelled"):
+        exceeds(run, main())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -279,6 +281,7 @@ def test_cleanup_has_the_same_number_of_turns(run):
     assert log == ["all of it"]
 
 
+@pytest.mark.filterwarnings("ignore:the run ended")
 def test_what_takes_no_cancellation_is_discarded(run, monkeypatch):
     monkeypatch.setattr("sys.unraisablehook", lambda info: None)
 

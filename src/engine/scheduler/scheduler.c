@@ -729,13 +729,13 @@ scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *
         return DOEFF_RAISE;
     }
     scheduler_requeue(m, kind, what);
-    if (force) {
+    if (force) { /* from the loop, so that its context has been entered */
+        save(m, s->current); /* it may be cancelled or killed now, and have to be named */
+        s->current = NULL;
         s->main->priority = s->main->wake_priority = PRIORITY_MOST; /* its cleanup too */
     }
     PyObject *pending = s->main_over || s->main->waits == WAITS_NOT ? NULL : task_pending_error(s, s->main);
     if (force && pending != NULL && Py_IS_TYPE(pending, Py_TYPE(error))) {
-        save(m, s->current); /* it may be what is discarded now */
-        s->current = NULL;
         task_force(s, s->main, error);
     }
     else {

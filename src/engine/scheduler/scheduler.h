@@ -245,7 +245,7 @@ void scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error);
 void scheduler_pause(DoeffMachine *m);
 void scheduler_go_on(DoeffMachine *m);
 /* The run has paused between two effects and was to go on with what (stolen), as kind says; error (stolen) comes first,
- * in main. force: main comes first from now on, and if it still cannot get the last error of this class, what it waits for
+ * in main. force (only in the loop, of a run that has not paused): main comes first from now on, and if it still cannot get the last error of this class, what it waits for
  * is killed. How to go on: DOEFF_RAISE with error set, or DOEFF_BLOCK. */
 DoeffStep scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error, int force);
 /* The contextvars.Context of the running task (borrowed); NULL: the caller's own. */
