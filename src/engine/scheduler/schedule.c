@@ -7,15 +7,17 @@
  * A Schedule is both the recipe that a scheduler handler holds (its data) and the record of one run, which every run
  * makes for itself: how it chose, and a list of the choices. A choice is an index into the row of ready tasks of the
  * highest priority; it is made, and written down, only where there are two of them or more. Given as recipe again, a
- * record repeats its run. */
+ * record repeats its run: no choice is made that there is no room to write down. Without memory for more, the first of the
+ * ready tasks goes on from then on, which is what a record says by its end. */
 
 typedef struct Schedule {
     PyObject_HEAD
     PyObject *seed;    /* int, or None: first in, first out; strong */
-    PyObject *choices; /* list: what is to be chosen, or what has been; strong */
+    Py_ssize_t *choices; /* what is to be chosen, or what has been */
+    Py_ssize_t made, room; /* of choices */
     int replay;        /* choose what choices says, and then the first */
     int by_blocking;   /* a turn ends only by blocking */
-    int incomplete;    /* there was no memory for a choice */
+    int over;          /* there was no memory for a choice: no more are made */
     unsigned long long state; /* of the generator of random numbers */
     PyObject *recipe;  /* of a record that repeats: whose choices; strong or NULL */
 } Schedule;
@@ -36,9 +38,25 @@ choose_of(Schedule *schedule, Py_ssize_t n)
     if (schedule->recipe == NULL) {
         return schedule->seed == Py_None ? 0 : (Py_ssize_t)(next_random(schedule) % (unsigned long long)n);
     }
-    PyObject *given = ((Schedule *)schedule->recipe)->choices;
-    Py_ssize_t at = PyList_GET_SIZE(schedule->choices);
-    return at < PyList_GET_SIZE(given) ? PyLong_AsSsize_t(PyList_GET_ITEM(given, at)) % n : 0;
+    Schedule *given = (Schedule *)schedule->recipe;
+    return schedule->made < given->made ? given->choices[schedule->made] % n : 0;
+}
+
+/* Room for so many choices; -1 without memory, no error set. */
+static int
+reserve(Schedule *schedule, Py_ssize_t room)
+{
+    if (room <= schedule->room) {
+        return 0;
+    }
+    room = room < 16 ? 16 : room + room / 8;
+    Py_ssize_t *grown = PyMem_Realloc(schedule->choices, sizeof(Py_ssize_t) * (size_t)room);
+    if (grown == NULL) {
+        return -1;
+    }
+    schedule->choices = grown;
+    schedule->room = room;
+    return 0;
 }
 
 DoeffTask *
@@ -52,13 +70,12 @@ schedule_choose(DoeffScheduler *s, ReadyLevel *level)
     if (n < 2) {
         return level->first;
     }
-    Py_ssize_t i = choose_of(schedule, n);
-    PyObject *choice = PyLong_FromSsize_t(i);
-    if (choice == NULL || PyList_Append(schedule->choices, choice) < 0) {
-        PyErr_Clear();
-        schedule->incomplete = 1;
+    if (schedule->over || reserve(schedule, schedule->made + 1) < 0) {
+        schedule->over = 1;
+        return level->first;
     }
-    Py_XDECREF(choice);
+    Py_ssize_t i = choose_of(schedule, n);
+    schedule->choices[schedule->made++] = i;
     DoeffTask *t = level->first;
     while (i-- > 0) {
         t = t->queued;
@@ -73,7 +90,6 @@ schedule_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Schedule *schedule = (Schedule *)op;
     Py_VISIT(Py_TYPE(op));
-    Py_VISIT(schedule->choices);
     Py_VISIT(schedule->recipe);
     return 0;
 }
@@ -82,7 +98,6 @@ static int
 schedule_tp_clear(PyObject *op)
 {
     Schedule *schedule = (Schedule *)op;
-    Py_CLEAR(schedule->choices);
     Py_CLEAR(schedule->recipe);
     return 0;
 }
@@ -94,40 +109,52 @@ schedule_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     (void)schedule_tp_clear(op);
     Py_XDECREF(((Schedule *)op)->seed);
+    PyMem_Free(((Schedule *)op)->choices);
     tp->tp_free(op);
     Py_DECREF(tp);
 }
 
 static Schedule *
-schedule_alloc(PyTypeObject *type, PyObject *seed /* borrowed */, PyObject *choices /* stolen or NULL */)
+schedule_alloc(PyTypeObject *type, PyObject *seed /* borrowed */)
 {
-    Schedule *schedule = choices == NULL ? NULL : PyObject_GC_New(Schedule, type);
+    Schedule *schedule = PyObject_GC_New(Schedule, type);
     if (schedule == NULL) {
-        Py_XDECREF(choices);
         return NULL;
     }
     schedule->seed = Py_NewRef(seed);
-    schedule->choices = choices;
-    schedule->replay = schedule->by_blocking = schedule->incomplete = 0;
+    schedule->choices = NULL;
+    schedule->made = schedule->room = 0;
+    schedule->replay = schedule->by_blocking = schedule->over = 0;
     schedule->state = 0;
     schedule->recipe = NULL;
     PyObject_GC_Track((PyObject *)schedule);
     return schedule;
 }
 
-/* A list of the ints in op that can be replayed. */
-static PyObject *
-list_of_choices(PyObject *op)
+/* The ints in op are to be replayed; -1 with an error. */
+static int
+take_choices(Schedule *schedule, PyObject *op)
 {
     PyObject *list = PySequence_List(op);
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
-        PyObject *item = PyList_GET_ITEM(list, i);
-        if (!PyLong_Check(item) || PyLong_AsSsize_t(item) < 0) {
-            PyErr_Format(PyExc_TypeError, "choices must be ints of at least 0, got %R at index %zd", item, i);
-            Py_CLEAR(list);
-        }
+    if (list == NULL) {
+        return -1;
     }
-    return list;
+    int failed = reserve(schedule, PyList_GET_SIZE(list));
+    if (failed) {
+        PyErr_NoMemory();
+    }
+    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        Py_ssize_t choice = PyLong_Check(item) ? PyLong_AsSsize_t(item) : -1;
+        if (choice < 0) {
+            PyErr_Format(PyExc_TypeError, "choices must be ints of at least 0, got %R at index %zd", item, i);
+            failed = -1;
+        }
+        schedule->choices[schedule->made++] = choice;
+    }
+    Py_DECREF(list);
+    schedule->replay = 1;
+    return failed;
 }
 
 /* Schedule(seed=None, choices=None, *, by_blocking=False) */
@@ -144,11 +171,12 @@ schedule_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_TypeError, "seed must be int or None, got %s", type_name(seed));
         return NULL;
     }
-    Schedule *schedule = schedule_alloc(type, seed, choices == Py_None ? PyList_New(0) : list_of_choices(choices));
-    if (schedule != NULL) {
-        schedule->replay = choices != Py_None;
-        schedule->by_blocking = by_blocking;
+    Schedule *schedule = schedule_alloc(type, seed);
+    if (schedule == NULL || (choices != Py_None && take_choices(schedule, choices) < 0)) {
+        Py_XDECREF((PyObject *)schedule);
+        return NULL;
     }
+    schedule->by_blocking = by_blocking;
     return (PyObject *)schedule;
 }
 
@@ -156,8 +184,10 @@ int
 schedule_begin(DoeffMachine *m, PyObject *recipe)
 {
     Schedule *given = (Schedule *)recipe;
-    Schedule *own = schedule_alloc(m->cx.st->Schedule_Type, given->seed, PyList_New(0));
-    if (own == NULL) {
+    Schedule *own = schedule_alloc(m->cx.st->Schedule_Type, given->seed);
+    if (own == NULL || (given->replay && reserve(own, given->made) < 0)) { /* what is to be repeated will be */
+        Py_XDECREF((PyObject *)own);
+        PyErr_NoMemory();
         return -1;
     }
     own->by_blocking = given->by_blocking;
@@ -180,12 +210,17 @@ get_seed(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 get_choices(PyObject *op, void *Py_UNUSED(closure))
 {
-    PyObject *choices = ((Schedule *)op)->choices;
-    if (((Schedule *)op)->incomplete) {
-        PyErr_SetString(PyExc_MemoryError, "there was no memory to write all choices down");
-        return NULL;
+    Schedule *schedule = (Schedule *)op;
+    PyObject *list = PyList_New(schedule->made);
+    for (Py_ssize_t i = 0; list != NULL && i < schedule->made; i++) {
+        PyObject *choice = PyLong_FromSsize_t(schedule->choices[i]);
+        if (choice == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SET_ITEM(list, i, choice);
     }
-    return PyList_GetSlice(choices, 0, PyList_GET_SIZE(choices));
+    return list;
 }
 
 static PyObject *
@@ -198,8 +233,12 @@ static PyObject *
 schedule_repr(PyObject *op)
 {
     Schedule *schedule = (Schedule *)op;
-    return PyUnicode_FromFormat("Schedule(seed=%R, choices=%R%s)", schedule->seed, schedule->choices,
-                                schedule->by_blocking ? ", by_blocking=True" : "");
+    PyObject *choices = get_choices(op, NULL);
+    PyObject *text = choices == NULL ? NULL
+                                     : PyUnicode_FromFormat("Schedule(seed=%R, choices=%R%s)", schedule->seed, choices,
+                                                            schedule->by_blocking ? ", by_blocking=True" : "");
+    Py_XDECREF(choices);
+    return text;
 }
 
 static PyGetSetDef schedule_getset[] = {
