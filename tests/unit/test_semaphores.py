@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from datetime import datetime
+
 import pytest
 
 from doeff import (
+    PRIORITY_IDLE,
     AcquireSemaphore,
+    Cancel,
     CreateSemaphore,
+    Delay,
+    Discard,
     Gather,
     Put,
     ReleaseSemaphore,
@@ -14,7 +22,10 @@ from doeff import (
     SchedulerDeadlockError,
     Semaphore,
     Spawn,
+    Timeout,
     Wait,
+    async_handlers_preset,
+    async_run,
     do,
     sync_handlers_preset,
     sync_run,
@@ -170,3 +181,106 @@ def test_cancelling_100_000_in_a_line(backwards):
         return True
 
     assert value(main())
+
+
+# --- a permit that its task does not learn of (CA-8) ---------------------------------------
+
+FREE = "<Semaphore 1 of 1 permits free, 0 waiting>"
+
+
+@do
+def holds(semaphore, log):
+    yield AcquireSemaphore(semaphore)
+    try:
+        log.append("holds")
+        yield Delay(9)
+    finally:
+        yield ReleaseSemaphore(semaphore)
+
+
+@pytest.mark.parametrize("how", [Cancel, Discard])
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_task_that_ends_before_it_learns_of_its_permit(how, handed_over):
+    """It is ready, with the permit as answer: the next in line gets it."""
+    log = []
+
+    @do
+    def main():
+        semaphore = yield CreateSemaphore(1)
+        if handed_over:
+            yield AcquireSemaphore(semaphore)
+            task = yield Spawn(holds(semaphore, log), priority=PRIORITY_IDLE)
+            yield Delay(1)
+            yield ReleaseSemaphore(semaphore)
+        else:
+            task = yield Spawn(holds(semaphore, log))
+            yield Put("turn", 0)
+        yield how(task)
+        yield AcquireSemaphore(semaphore)
+        return repr(semaphore)
+
+    noon = {"__current_time__": datetime(2030, 1, 1)}
+    assert value(main(), store=noon) == FREE.replace("1 of", "0 of")
+    assert log == []
+
+
+def test_a_timeout_that_ends_the_acquiring_effect():
+    @do
+    def late(semaphore):
+        over = time.monotonic() + 0.02
+        while time.monotonic() < over:
+            pass
+        yield AcquireSemaphore(semaphore)
+        yield ReleaseSemaphore(semaphore)
+
+    @do
+    def main():
+        semaphore = yield CreateSemaphore(1)
+        caught = yield Safe(Timeout(0.01, late(semaphore)))
+        return type(caught.error), repr(semaphore)
+
+    assert value(main()) == (TimeoutError, FREE)
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_an_async_run_that_is_cancelled_at_the_acquiring_effect(handed_over):
+    """The loop gets its turn after so many effects: one of the numbers is that of the acquiring one."""
+    shown = []
+
+    @do
+    def effects(n):
+        for _ in range(n):
+            yield Put("turn", 0)
+
+    @do
+    def gives(semaphore, n):
+        yield effects(n)
+        yield ReleaseSemaphore(semaphore)
+
+    @do
+    def main(n):
+        semaphore = yield CreateSemaphore(1)
+        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+        try:
+            if handed_over:
+                yield AcquireSemaphore(semaphore)
+                giver = yield Spawn(gives(semaphore, n))
+            else:
+                yield effects(n)
+            yield AcquireSemaphore(semaphore)
+            try:
+                yield effects(2000)
+            finally:
+                yield ReleaseSemaphore(semaphore)
+        finally:
+            if handed_over:
+                yield Wait(giver)
+            shown.append(repr(semaphore))
+
+    async def outside(n):
+        with pytest.raises(asyncio.CancelledError):
+            await async_run(main(n), async_handlers_preset)
+
+    for n in range(985, 1002):
+        asyncio.run(outside(n))
+    assert shown == [FREE] * 17

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +24,7 @@ from doeff import (
     HandlerContext,
     Local,
     Program,
+    Pure,
     Put,
     ReleaseSemaphore,
     Safe,
@@ -38,6 +41,7 @@ from doeff import (
     sync_run,
 )
 from doeff.effects import ScopeEffect, ShieldEffect, TimeoutEffect
+from doeff.effects.scheduler_internal import SchedulerIntrospection
 
 START = datetime(2030, 1, 1)
 NEVER = 10**6
@@ -1034,3 +1038,148 @@ def stubborn():
 def test_a_deadlock_of_tasks_that_take_no_cancellation(make):
     """They are discarded: the run ends."""
     assert isinstance(error(make()), SchedulerDeadlockError)
+
+
+@pytest.mark.parametrize("around", [Scope, lambda body: Gather(body, Delay(1))])
+def test_nothing_is_left_of_a_deadlock_that_is_forced(around):
+    """Members that take no cancellation are discarded, and with them what they had."""
+
+    class Held:
+        pass
+
+    @do
+    def holding(held):
+        yield stubborn()
+
+    @do
+    def main():
+        held = Held()
+        there = weakref.ref(held)
+        program = around(Gather(holding(held), holding(held)))
+        del held
+        caught = yield Safe(program)
+        del program
+        return there, type(caught.error), (yield SchedulerIntrospection())
+
+    there, kind, counts = value(main())
+    assert kind is SchedulerDeadlockError
+    assert not any(counts.values())
+    gc.collect()
+    assert there() is None
+
+
+# --- what killed tasks leave behind -----------------------------------------------------
+
+
+@do
+def slow_to_end(log):
+    try:
+        yield Delay(NEVER)
+    finally:
+        yield Delay(5)
+        log.append("ended")
+
+
+@do
+def with_children(log, inner: Program):
+    @do
+    def body():
+        yield Spawn(slow_to_end(log))
+        yield Spawn(slow_to_end(log))
+        yield inner
+
+    yield Scope(body())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda log: with_children(log, Delay(NEVER)),
+        lambda log: with_children(log, Pure(1)),  # it waits at the end of its Scope
+        lambda log: Gather(with_children(log, Delay(NEVER)), Delay(NEVER)),
+        lambda log: Scope(Gather(Gather(with_children(log, Delay(NEVER))))),
+    ],
+)
+def test_a_scope_waits_for_what_a_killed_task_has_spawned(make):
+    log = []
+
+    @do
+    def body():
+        task = yield Spawn(make(log))
+        yield Delay(1)
+        yield Discard(task)
+        return "body"
+
+    @do
+    def main():
+        got = yield Scope(body())
+        return got, list(log), (yield SchedulerIntrospection())["tasks"]
+
+    assert value(main()) == ("body", ["ended", "ended"], 0)
+
+
+def test_a_scope_waits_for_a_member_that_discards_its_gatherer():
+    log = []
+
+    @do
+    def member(box):
+        try:
+            yield Delay(1)
+            yield Discard(box[0])
+            yield Delay(NEVER)
+        finally:
+            yield Delay(2)
+            log.append("member")
+
+    @do
+    def body():
+        box = []
+        box.append((yield Spawn(Gather(member(box)))))
+        yield Safe(Wait(box[0]))
+
+    @do
+    def main():
+        yield Scope(body())
+        return list(log), (yield SchedulerIntrospection())["tasks"]
+
+    assert value(main()) == (["member"], 0)
+
+
+def test_a_failure_of_what_a_killed_task_has_spawned_is_the_scopes():
+    @do
+    def fails_late():
+        try:
+            yield Delay(NEVER)
+        finally:
+            yield Delay(1)
+            raise ValueError("late")
+
+    @do
+    def body():
+        task = yield Spawn(Scope(Spawn(fails_late())))
+        yield Delay(1)
+        yield Discard(task)
+        yield Delay(NEVER)
+
+    assert isinstance(error(Scope(body())), ValueError)
+
+
+def test_very_many_failures():
+    @do
+    def fails(i):
+        try:
+            yield Delay(NEVER)
+        finally:
+            raise ValueError(i)
+
+    @do
+    def body():
+        for i in range(20_000):
+            yield Spawn(fails(i))
+        yield Delay(1)
+        raise KeyError("first")
+
+    group = error(Scope(body()))
+    assert isinstance(group, ExceptionGroup)
+    assert [type(e) for e in group.exceptions[:2]] == [KeyError, ValueError]
+    assert [e.args for e in group.exceptions[1:]] == [(i,) for i in range(20_000)]

@@ -689,3 +689,30 @@ def test_waiting_for_oneself_leaves_no_priority_behind():
         "outside",
         "an hour",
     ]  # the clock does not jump while the outside is awaited
+def test_a_wait_that_does_not_block_has_no_wake_up_priority():
+    """A high task that waits for itself with a low priority stays ahead."""
+    log = []
+
+    @do
+    def high(box):
+        for _ in range(2):
+            yield Safe(Wait(box[0], priority=0))
+            log.append("high")
+            yield Spawn(Put("k", 1))  # lets the run look at the queue
+            yield Put("k", 1)
+
+    @do
+    def low():
+        for _ in range(3):
+            log.append("low")
+            yield Put("k", 1)
+
+    @do
+    def main():
+        box = []
+        other = yield Spawn(low())
+        box.append((yield Spawn(high(box), priority=20)))
+        yield Gather(box[0], other)
+
+    value(main())
+    assert log == ["high", "high", "low", "low", "low"]

@@ -30,6 +30,7 @@ struct DoeffQueue {
     unsigned long thread;             /* who drives the run */
     ExternalPromise *first, *last;    /* decided, in order of the calls */
     ExternalPromise *taken, *taken_last; /* given out by get, to be applied */
+    DoeffFuture *settled, *settled_last; /* of promises, their waiters still to be woken; each holds a reference */
     Py_ssize_t size;
     Getter *getters;                  /* asleep */
     PyObject *by_id;                  /* dict: id -> open external promise, for those whose id was looked at; or NULL */
@@ -128,6 +129,33 @@ pop(ExternalPromise **first, ExternalPromise **last)
     return p;
 }
 
+int
+queue_settles(DoeffQueue *q, struct DoeffWaitable *w)
+{
+    if (announce(q, 0) < 0) {
+        return -1;
+    }
+    DoeffFuture *future = (DoeffFuture *)Py_NewRef((PyObject *)w);
+    future->next = NULL;
+    *(q->settled_last == NULL ? &q->settled : &q->settled_last->next) = future;
+    q->settled_last = future;
+    return 0;
+}
+
+static DoeffFuture *
+pop_settled(DoeffQueue *q)
+{
+    DoeffFuture *future = q->settled;
+    if (future != NULL) {
+        q->settled = future->next;
+        if (q->settled == NULL) {
+            q->settled_last = NULL;
+        }
+        future->next = NULL;
+    }
+    return future;
+}
+
 /* The first decision counts. 1 if this is it, -1 as announce says. */
 static int
 decide_from(ExternalPromise *p, WaitableState state, PyObject *outcome, int on_loop)
@@ -189,6 +217,11 @@ apply(DoeffQueue *q, ExternalPromise *p)
 void
 queue_apply(DoeffQueue *q)
 {
+    DoeffFuture *future;
+    while ((future = pop_settled(q)) != NULL) {
+        waitable_wake(q->scheduler, &future->w);
+        Py_DECREF((PyObject *)future);
+    }
     ExternalPromise *p;
     while ((p = pop(&q->taken, &q->taken_last)) != NULL) {
         apply(q, p);
@@ -224,6 +257,10 @@ void
 queue_close(DoeffQueue *q)
 {
     q->scheduler = NULL;
+    DoeffFuture *future;
+    while ((future = pop_settled(q)) != NULL) {
+        Py_DECREF((PyObject *)future);
+    }
     ExternalPromise *p;
     while ((p = pop(&q->taken, &q->taken_last)) != NULL || (p = pop(&q->first, &q->last)) != NULL) {
         Py_CLEAR(p->outcome);
@@ -253,6 +290,13 @@ take(DoeffQueue *q, ExternalPromise *p)
                                                p->decided == WAITABLE_VALUE ? Py_None : p->outcome);
     Py_XDECREF(id);
     return item;
+}
+
+/* A task can go on: whoever waits for the outside is to let the run look again. */
+static int
+look_again(DoeffQueue *q)
+{
+    return q->settled != NULL || (q->scheduler != NULL && q->scheduler->current == NULL && q->scheduler->ready > 0);
 }
 
 static PyObject *
@@ -353,11 +397,14 @@ get(DoeffQueue *q, int block, long long timeout)
             (void)raise_empty();
             return NULL;
         }
+        if (look_again(q)) {
+            return expired();
+        }
         long long left = until_deadline(q);
         if (PyErr_Occurred()) {
             return NULL;
         }
-        if (q->scheduler == NULL || q->first != NULL || (q->extra != NULL && PyList_GET_SIZE(q->extra) > 0)) {
+        if (q->scheduler == NULL || look_again(q) || q->first != NULL || (q->extra != NULL && PyList_GET_SIZE(q->extra) > 0)) {
             continue; /* an event loop's clock is Python code: it arrived meanwhile */
         }
         if (left == 0) {
@@ -441,30 +488,10 @@ queue_put(PyObject *op, PyObject *item)
     Py_RETURN_NONE;
 }
 
-int
-queue_look_again(DoeffQueue *q)
-{
-    struct DoeffScheduler *s = q->scheduler;
-    s->machine->cx.attention = 1;
-    if (s->current != NULL) {
-        return 0;
-    }
-    PyObject *nothing = expired(); /* a wait handler may sleep */
-    int failed = nothing == NULL || ((q->extra == NULL && (q->extra = PyList_New(0)) == NULL))
-                         || PyList_Append(q->extra, nothing) < 0
-                     ? -1
-                     : 0;
-    Py_XDECREF(nothing);
-    if (!failed) {
-        announce(q, 0);
-    }
-    return failed;
-}
-
 static Py_ssize_t
 queue_length(DoeffQueue *q)
 {
-    return q->size + (q->extra == NULL ? 0 : PyList_GET_SIZE(q->extra));
+    return q->size + look_again(q) + (q->extra == NULL ? 0 : PyList_GET_SIZE(q->extra));
 }
 
 static PyObject *
@@ -521,6 +548,9 @@ queue_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(q->sleeper);
     for (ExternalPromise *p = q->first; p != NULL; p = p->next) {
         Py_VISIT(p);
+    }
+    for (DoeffFuture *future = q->settled; future != NULL; future = future->next) {
+        Py_VISIT(future);
     }
     for (ExternalPromise *p = q->taken; p != NULL; p = p->next) {
         Py_VISIT(p);
@@ -704,6 +734,23 @@ promise_on_cancel(PyObject *op, PyObject *callback)
     Py_RETURN_NONE;
 }
 
+/* The error that is set goes to the program that cancels. Where none does (a Timeout, a Scope, a Gather that fails, the
+ * end of the run) there is nobody to tell. */
+static void
+callback_failed(struct DoeffScheduler *s, PyObject *callback)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (s->canceller && s->callback_errors == NULL && (s->callback_errors = PyList_New(0)) == NULL) {
+        PyErr_Clear();
+    }
+    if (s->callback_errors != NULL && PyList_Append(s->callback_errors, error) == 0) {
+        Py_DECREF(error);
+        return;
+    }
+    PyErr_SetRaisedException(error);
+    PyErr_WriteUnraisable(callback);
+}
+
 void
 external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
 {
@@ -729,34 +776,18 @@ external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
     }
     PyObject *callbacks = p->callbacks;
     p->callbacks = w->slow ? Py_XNewRef(callbacks) : NULL; /* the second time it is to go at once */
-    PyObject *errors = NULL;
     int many = callbacks != NULL && PyList_CheckExact(callbacks);
     Py_ssize_t count = callbacks == NULL ? 0 : many ? PyList_GET_SIZE(callbacks) : 1;
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *callback = Py_NewRef(many ? PyList_GET_ITEM(callbacks, i) : callbacks);
         PyObject *done = PyObject_CallNoArgs(callback);
-        Py_DECREF(callback);
         if (done == NULL) {
-            PyObject *error = PyErr_GetRaisedException();
-            if ((errors == NULL && (errors = PyList_New(0)) == NULL) || PyList_Append(errors, error) < 0) {
-                PyErr_Clear();
-            }
-            Py_DECREF(error);
+            callback_failed(s, callback);
         }
+        Py_DECREF(callback);
         Py_XDECREF(done);
     }
     Py_XDECREF(callbacks);
-    if (errors != NULL) {
-        PyObject *module = PyImport_ImportModule("doeff._errors");
-        PyObject *error = module == NULL ? NULL
-                                         : PyObject_CallMethod(module, "ExternalPromiseCancelCallbackError", "O", errors);
-        Py_XDECREF(module);
-        Py_DECREF(errors);
-        if (error == NULL) {
-            error = PyErr_GetRaisedException();
-        }
-        Py_XSETREF(s->callback_error, error);
-    }
     Py_DECREF((PyObject *)p);
     if (pending != NULL) {
         PyErr_SetRaisedException(pending);

@@ -22,11 +22,12 @@ void queue_close(DoeffQueue *q);
 struct DoeffScheduler *queue_scheduler(DoeffQueue *q);
 /* Applies what has been completed meanwhile: waiters become ready, in order of the calls. */
 void queue_apply(DoeffQueue *q);
+/* future, of a promise without an outside, is being settled; who waits for it becomes ready when the queue is applied. -1
+ * with an error if a run that sleeps could not be woken. */
+int queue_settles(DoeffQueue *q, struct DoeffWaitable *future);
 /* What a wait handler answered: if it did not take it from the queue but names an open external promise of the
  * run, that is completed. -1 with an error. */
 int queue_apply_answer(DoeffQueue *q, PyObject *answer);
-/* Something has happened that is not in the queue: the run looks, even if its wait handler sleeps. -1: no memory. */
-int queue_look_again(DoeffQueue *q);
 /* Sleeps until there is something to take, and takes it; NULL with an error. For wait handlers that block. */
 PyObject *queue_take(DoeffQueue *q);
 /* future is open and has lost its last waiter by a cancellation: its promise's callbacks run. */

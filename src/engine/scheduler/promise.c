@@ -168,16 +168,17 @@ already_settled(void)
 }
 
 static int
-settle(DoeffScheduler *s, DoeffWaitable *w, PyObject *value, PyObject *error)
+decide(DoeffWaitable *w, PyObject *value, PyObject *error)
 {
     if (w->state != WAITABLE_OPEN) {
         return already_settled();
     }
-    waitable_settle(s, w, error != NULL ? WAITABLE_ERROR : WAITABLE_VALUE, Py_NewRef(error != NULL ? error : value));
+    waitable_decide(w, error != NULL ? WAITABLE_ERROR : WAITABLE_VALUE, Py_NewRef(error != NULL ? error : value));
     return 0;
 }
 
-/* promise.complete(value) and promise.fail(error), the old spellings. */
+/* promise.complete(value) and promise.fail(error), the old spellings. A __del__ or a signal handler may call them in the
+ * middle of anything that the scheduler does: who waits is woken where completions from outside are applied. */
 static PyObject *
 settle_directly(PyObject *op, PyObject *value, PyObject *error, const char *instead)
 {
@@ -185,8 +186,7 @@ settle_directly(PyObject *op, PyObject *value, PyObject *error, const char *inst
     if (PyErr_WarnFormat(PyExc_DeprecationWarning, 1, "use `yield %s` instead", instead) < 0) {
         return NULL;
     }
-    DoeffScheduler *s = queue_scheduler(p->queue);
-    if (s == NULL) {
+    if (queue_scheduler(p->queue) == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "a promise can only be settled on the thread of its run, while that lasts: an "
                                             "external promise can be from anywhere");
         return NULL;
@@ -195,12 +195,9 @@ settle_directly(PyObject *op, PyObject *value, PyObject *error, const char *inst
         (void)already_settled();
         return NULL;
     }
-    /* A callback or a __del__ may call this while the scheduler is in the middle of something: who waits is woken later. */
-    if (queue_look_again(p->queue) < 0 || (s->settled == NULL && (s->settled = PyList_New(0)) == NULL)
-        || PyList_Append(s->settled, (PyObject *)p->future) < 0) {
+    if (queue_settles(p->queue, p->future) < 0 || decide(p->future, value, error) < 0) {
         return NULL;
     }
-    waitable_decide(p->future, error != NULL ? WAITABLE_ERROR : WAITABLE_VALUE, Py_NewRef(error != NULL ? error : value));
     Py_RETURN_NONE;
 }
 
@@ -314,9 +311,10 @@ settle_perform(DoeffContext *cx, PyObject *effect, PyObject *value, PyObject *er
         return DOEFF_RAISE;
     }
     s->woken_lowest = s->current->priority;
-    if (settle(s, w, value, error) < 0) {
+    if (decide(w, value, error) < 0) {
         return DOEFF_RAISE;
     }
+    waitable_wake(s, w);
     s->current->wake_priority = s->woken_lowest; /* those that it woke go first */
     *out = Py_NewRef(Py_None);
     return DOEFF_VALUE;

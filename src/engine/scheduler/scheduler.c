@@ -497,7 +497,7 @@ take_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out)
     case ANSWER_ROW:
         return row_answer(s, t, out);
     default: /* ANSWER_PERMIT: it has it */
-        Py_XDECREF(answer);
+        semaphore_granted(s, answer, 0);
         *out = Py_NewRef(Py_None);
         return DOEFF_VALUE;
     }
@@ -550,28 +550,25 @@ in_handler_body(DoeffFiber *fiber)
     return below->kind == &handler_result_frame || below->kind == &replacement_frame;
 }
 
-/* Promises that user code has settled from wherever it was called. */
-static void
-wake_settled(DoeffScheduler *s)
-{
-    PyObject *settled = s->settled;
-    s->settled = NULL;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(settled); i++) {
-        waitable_wake(s, (DoeffWaitable *)PyList_GET_ITEM(settled, i));
-    }
-    Py_DECREF(settled);
-}
-
 /* What has happened outside meanwhile makes tasks ready. */
 static inline void
 look_outside(DoeffScheduler *s)
 {
     queue_apply(s->queue);
-    while (DOEFF_UNLIKELY(s->settled != NULL)) {
-        wake_settled(s);
-    }
     if (timers_run(s)) {
         timer_fire(s);
+    }
+}
+
+/* Nobody gets the permit that was to be the answer. */
+static void
+give_back(DoeffScheduler *s)
+{
+    PyObject *semaphore = s->granted;
+    s->granted = NULL;
+    if (semaphore != NULL) {
+        semaphore_hand_on(s, semaphore);
+        Py_DECREF(semaphore);
     }
 }
 
@@ -579,12 +576,20 @@ int
 scheduler_turn_ends(DoeffMachine *m)
 {
     DoeffScheduler *s = m->scheduler;
-    look_outside(s);
+    DoeffTask *t = s->current;
+    if (DOEFF_LIKELY(t != NULL)) { /* what arrives while the wait handler is at work is left for that to take */
+        look_outside(s);
+    }
     if (DOEFF_UNLIKELY(s->events != NULL)) {
         events_tell(s);
     }
-    DoeffTask *t = s->current;
-    if (t == NULL) { /* the wait handler is at work */
+    if (DOEFF_UNLIKELY(s->granted != NULL)) {
+        if (!s->granting) { /* its task has gone on with it */
+            Py_CLEAR(s->granted);
+        }
+        s->granting = 0;
+    }
+    if (t == NULL) {
         m->cx.attention |= s->nlevels > 1 || s->levels[0].first != NULL;
         return 0;
     }
@@ -596,6 +601,7 @@ scheduler_turn_ends(DoeffMachine *m)
         }
     }
     if (DOEFF_UNLIKELY(s->thrown != NULL)) {
+        give_back(s);
         PyErr_SetRaisedException(s->thrown);
         s->thrown = NULL;
         s->keep_turn = 0;
@@ -654,6 +660,11 @@ scheduler_requeue(DoeffMachine *m, AnswerKind kind, PyObject *what)
             kind = ANSWER_ERROR_AGAIN;
             Py_SETREF(what, again);
         }
+    }
+    if (DOEFF_UNLIKELY(s->granted != NULL) && kind == ANSWER_VALUE) { /* a cancelled task does not keep it */
+        Py_SETREF(what, s->granted);
+        kind = ANSWER_PERMIT;
+        s->granted = NULL;
     }
     t->answer_kind = (unsigned char)kind;
     t->answer = what;
@@ -725,6 +736,9 @@ scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *
     DoeffScheduler *s = m->scheduler;
     if (s == NULL || s->current == NULL || s->current == s->main) { /* nobody is current: its wait handler is at work */
         Py_DECREF(what);
+        if (s != NULL) {
+            give_back(s);
+        }
         PyErr_SetRaisedException(error);
         return DOEFF_RAISE;
     }
@@ -982,6 +996,7 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
 {
     DoeffScheduler *s = m->scheduler;
     DoeffTask *old = s->current;
+    Py_CLEAR(s->granted);
     if (old == NULL) {
         return_main_store(m);
         unload(m); /* the wait handler's fiber */
@@ -1224,7 +1239,7 @@ scheduler_free(DoeffMachine *m)
     Py_XDECREF(s->clock);
     Py_XDECREF(s->interrupt);
     Py_XDECREF(s->thrown);
-    Py_XDECREF(s->settled);
+    Py_XDECREF(s->granted);
     Py_XDECREF(s->internal);
     Py_XDECREF(s->main_outcome);
     Py_XDECREF(s->main_env);
@@ -1249,7 +1264,6 @@ scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
     Py_VISIT(s->clock);
     Py_VISIT(s->interrupt);
     Py_VISIT(s->thrown);
-    Py_VISIT(s->settled);
     Py_VISIT(s->internal);
     Py_VISIT(s->main_outcome);
     Py_VISIT(s->main_env);

@@ -52,6 +52,7 @@ struct DoeffWaitable { /* the head of a Task and of a Future */
 typedef struct DoeffFuture {
     DoeffWaitable w;
     PyObject *promise; /* the external promise that settles it, while that exists; borrowed; or NULL */
+    struct DoeffFuture *next; /* in the queue: settled by an old method, its waiters not woken yet */
 } DoeffFuture;
 
 struct Waiter { /* one task waits for one thing */
@@ -74,6 +75,7 @@ struct Waiting { /* a Gather or a Race */
     Waiting *next;        /* in one of the scheduler's lists of rows */
     PyObject *effect;     /* what is waited for, for the answer; strong */
     PyObject *error;      /* gather: the failure to raise once its members have ended; strong or NULL */
+    struct DoeffNursery *scope; /* of one whose task was killed: where that belonged; strong or NULL */
     Waiter waiter[];
 };
 
@@ -217,12 +219,14 @@ typedef struct DoeffScheduler {
     Waiting *closing, *closing_last; /* rows whose members are to be cancelled */
     Waiting *doomed;          /* rows of discarded tasks, whose members are to be discarded */
     int at_closing, discarding; /* somebody works on these lists */
-    PyObject *callback_error; /* of an on_cancel callback, for whoever cancels; strong or NULL */
+    int canceller;            /* a program cancels or discards right now: it is told what on_cancel callbacks raise */
+    PyObject *callback_errors; /* list of that; strong or NULL */
+    PyObject *granted;        /* the semaphore whose permit is the answer of the effect just performed; strong or NULL */
+    int granting;             /* that effect has been performed right now */
     PyObject *thrown;         /* is raised in the running task at its next effect; strong or NULL */
     PyObject *interrupt;      /* what was raised at nobody: the run function raises it; strong or NULL */
     int reported;             /* failures nobody asked for, spelled out or not */
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
-    PyObject *settled;        /* list of futures that a callback has settled: who waits is woken later; strong or NULL */
     PyObject *internal;       /* what old scheduler effects keep (internal.c); strong or NULL */
     struct DoeffEvents *events; /* what happens is told to somebody (events.h); owned; NULL: nobody */
     PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
@@ -322,7 +326,7 @@ DoeffWaitable *waitable_of(EngineState *st, PyObject *op);
 void waitable_claim(EngineState *st, DoeffWaitable *w); /* somebody asks for its outcome */
 /* Settles w with value or error (stolen, the other NULL; error with cancelled set for a cancellation) and wakes who waits. */
 void waitable_settle(DoeffScheduler *s, DoeffWaitable *w, WaitableState state, PyObject *outcome);
-/* The two halves of that. */
+/* The two halves of that: w has its outcome (stolen), and who waits becomes ready. */
 void waitable_decide(DoeffWaitable *w, WaitableState state, PyObject *outcome);
 void waitable_wake(DoeffScheduler *s, DoeffWaitable *w);
 /* The current task waits for w: DOEFF_BLOCK, or its outcome at once. */
@@ -350,6 +354,8 @@ int row_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error);
 
 /* The task that a permit was handed to cannot use it: to the next in line. */
 void semaphore_hand_on(DoeffScheduler *s, PyObject *semaphore);
+/* The running task has been given a permit. Until its next effect something else may take the place of that answer. */
+void semaphore_granted(DoeffScheduler *s, PyObject *semaphore /* stolen */, int granting);
 void semaphore_withdraw(DoeffTask *t);
 
 /* ---- reports (report.c): what is said about tasks ---- */
@@ -399,9 +405,14 @@ int nursery_child_new(DoeffScheduler *s, DoeffTask *t);
 void nursery_child_is_daemon(DoeffTask *t);
 /* t has ended and been released; scope (stolen) is the one that it belonged to. */
 void nursery_child_over(DoeffScheduler *s, struct DoeffNursery *scope, DoeffTask *t);
-/* t is killed: the children of its open Scopes are cancelled. */
+/* t is killed: the children of its open Scopes are cancelled, and belong where it did. */
 void nursery_lost(DoeffScheduler *s, DoeffTask *t);
 PyObject *nursery_pending_error(DoeffTask *t); /* of one that waits for children; borrowed or NULL */
+/* The Gather of the member t is gone, and t only cancelled: it is a child of its Scope from now on. */
+void nursery_adopt(DoeffScheduler *s, DoeffTask *t);
+/* The Scope that t belongs to (strong or NULL) lasts until it is let go (stolen): t is killed, and its members will be. */
+struct DoeffNursery *nursery_hold(DoeffTask *t);
+void nursery_let_go(DoeffScheduler *s, struct DoeffNursery *held);
 /* The children that t waits for are killed. */
 void nursery_kill(DoeffScheduler *s, DoeffTask *t);
 void nursery_timer(DoeffScheduler *s, struct DoeffNursery *scope);

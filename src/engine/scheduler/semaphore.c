@@ -33,6 +33,14 @@ semaphore_hand_on(DoeffScheduler *s, PyObject *op)
 }
 
 void
+semaphore_granted(DoeffScheduler *s, PyObject *op, int granting)
+{
+    Py_XSETREF(s->granted, op);
+    s->granting = granting;
+    s->machine->cx.attention = 1;
+}
+
+void
 semaphore_withdraw(DoeffTask *t)
 {
     Semaphore *sem = (Semaphore *)t->semaphore;
@@ -160,6 +168,7 @@ acquire_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
     }
     if (sem->permits > 0) {
         sem->permits--;
+        semaphore_granted(s, Py_NewRef((PyObject *)sem), 1);
         *out = Py_NewRef(Py_None);
         return DOEFF_VALUE;
     }

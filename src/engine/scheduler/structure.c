@@ -28,11 +28,15 @@ typedef struct DoeffNursery {
     DoeffTask *task;           /* who opened it; strong */
     PyObject *cancel;          /* the error that ends its program early; strong or NULL */
     unsigned char closed;      /* its program is over */
+    unsigned char lost;        /* its task was killed: outer has got its children */
     unsigned char closing;     /* its children have been cancelled: those that still come are waited for */
     /* of a Scope */
     PyObject *children; /* dict, in order of creation: task -> None; strong or NULL */
     Py_ssize_t regular; /* those of them that are no daemons */
-    PyObject *errors;   /* list of failures, each once; strong or NULL */
+    Py_ssize_t held;    /* killed tasks whose members are being killed: these may leave children to it */
+    struct DoeffNursery *outer; /* strong or NULL */
+    PyObject **errors;  /* failures, each once, each strong; with room for one of the body and of each child */
+    Py_ssize_t failures, room;
     DoeffTask *failed;  /* the first child that failed; strong or NULL */
     PyObject *value;    /* of the body; strong or NULL */
     PyObject *ending;   /* the cancellation or jump that has ended it; strong or NULL */
@@ -56,13 +60,16 @@ nursery_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(n->task);
     Py_VISIT(n->cancel);
     Py_VISIT(n->children);
-    Py_VISIT(n->errors);
+    for (Py_ssize_t i = 0; i < n->failures; i++) {
+        Py_VISIT(n->errors[i]);
+    }
     Py_VISIT(n->failed);
     Py_VISIT(n->value);
     Py_VISIT(n->ending);
     Py_VISIT(n->seconds);
     Py_VISIT(n->due);
     Py_VISIT(n->due_for);
+    Py_VISIT(n->outer);
     return 0;
 }
 
@@ -73,13 +80,16 @@ nursery_tp_clear(PyObject *op)
     Py_CLEAR(n->task);
     Py_CLEAR(n->cancel);
     Py_CLEAR(n->children);
-    Py_CLEAR(n->errors);
+    while (n->failures > 0) {
+        Py_DECREF(n->errors[--n->failures]);
+    }
     Py_CLEAR(n->failed);
     Py_CLEAR(n->value);
     Py_CLEAR(n->ending);
     Py_CLEAR(n->seconds);
     Py_CLEAR(n->due);
     Py_CLEAR(n->due_for);
+    Py_CLEAR(n->outer);
     return 0;
 }
 
@@ -99,6 +109,7 @@ nursery_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     stop_timer((DoeffNursery *)op);
     (void)nursery_tp_clear(op);
+    PyMem_Free(((DoeffNursery *)op)->errors);
     tp->tp_free(op);
     Py_DECREF(tp);
 }
@@ -117,6 +128,31 @@ static PyType_Spec nursery_spec = {
     .slots = nursery_slots,
 };
 
+static Py_ssize_t
+count_children(DoeffNursery *n)
+{
+    return n->children == NULL ? 0 : PyDict_GET_SIZE(n->children);
+}
+
+/* Room for the failures of all that live, of the body, and of so many more; -1 with an error. */
+static int
+reserve(DoeffNursery *n, Py_ssize_t more)
+{
+    Py_ssize_t wanted = n->failures + count_children(n) + 1 + more;
+    if (wanted <= n->room) {
+        return 0;
+    }
+    Py_ssize_t room = wanted < 8 ? wanted + 1 : wanted + wanted / 4;
+    PyObject **grown = PyMem_Realloc(n->errors, sizeof(PyObject *) * (size_t)room);
+    if (grown == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    n->errors = grown;
+    n->room = room;
+    return 0;
+}
+
 /* Opens one around the program that is started next. Borrowed: its frame holds it. */
 static DoeffNursery *
 nursery_open(DoeffContext *cx, NurseryKind kind, const DoeffFrameKind *frame)
@@ -134,6 +170,10 @@ nursery_open(DoeffContext *cx, NurseryKind kind, const DoeffFrameKind *frame)
     n->scheduler = s;
     n->task = (DoeffTask *)Py_NewRef((PyObject *)s->current);
     n->timer = -1;
+    if (kind == NURSERY_SCOPE && reserve(n, 0) < 0) {
+        Py_DECREF((PyObject *)n);
+        return NULL;
+    }
     PyObject_GC_Track((PyObject *)n);
     return scope_open(cx, (PyObject *)cx->st->Nursery_Type, frame, (PyObject *)n) < 0 ? NULL : n;
 }
@@ -248,24 +288,11 @@ nursery_own_cancel(DoeffScheduler *s, PyObject *error)
 
 /* ---- ending a program early ---- */
 
-/* An on_cancel callback has raised, and no Cancel is there to get that. */
-static void
-drop_callback_error(DoeffScheduler *s)
-{
-    PyObject *error = s->callback_error;
-    if (error != NULL) {
-        s->callback_error = NULL;
-        PyErr_SetRaisedException(error);
-        PyErr_WriteUnraisable((PyObject *)s->node);
-    }
-}
-
 PyObject *
 nursery_pending_error(DoeffTask *t)
 {
     DoeffNursery *n = t->nursery;
-    Py_ssize_t failures = n->errors == NULL ? 0 : PyList_GET_SIZE(n->errors);
-    return n->ending != NULL || failures == 0 ? n->ending : PyList_GET_ITEM(n->errors, failures - 1);
+    return n->ending != NULL || n->failures == 0 ? n->ending : n->errors[n->failures - 1];
 }
 
 static void
@@ -309,7 +336,6 @@ end_program(DoeffScheduler *s, DoeffNursery *n, const char *why)
         return;
     }
     (void)task_throw(s, t, error);
-    drop_callback_error(s);
 }
 
 /* ---- Scope ---- */
@@ -317,6 +343,9 @@ end_program(DoeffScheduler *s, DoeffNursery *n, const char *why)
 static int
 add_child(DoeffNursery *n, DoeffTask *t)
 {
+    if (reserve(n, 1) < 0) { /* nothing may be lost for want of memory when it fails */
+        return -1;
+    }
     if (n->children == NULL && (n->children = PyDict_New()) == NULL) {
         return -1;
     }
@@ -327,6 +356,16 @@ add_child(DoeffNursery *n, DoeffTask *t)
     return 0;
 }
 
+/* Where what belonged to n belongs now; NULL: nowhere. */
+static DoeffNursery *
+still_there(DoeffNursery *n)
+{
+    while (n != NULL && n->lost) {
+        n = n->outer;
+    }
+    return n;
+}
+
 int
 nursery_child_new(DoeffScheduler *s, DoeffTask *t)
 {
@@ -334,7 +373,7 @@ nursery_child_new(DoeffScheduler *s, DoeffTask *t)
     DoeffNursery *n;
     while ((n = walk_next(&walk)) != NULL && n->kind != NURSERY_SCOPE) {
     }
-    n = n != NULL ? n : s->current->scope;
+    n = n != NULL ? n : still_there(s->current->scope);
     if (n == NULL) {
         return 0;
     }
@@ -356,10 +395,11 @@ nursery_child_is_daemon(DoeffTask *t)
     }
 }
 
-static Py_ssize_t
-count_children(DoeffNursery *n)
+/* Nobody is left that a Scope has to wait for. */
+static int
+is_empty(DoeffNursery *n)
 {
-    return n->children == NULL ? 0 : PyDict_GET_SIZE(n->children);
+    return count_children(n) == 0 && n->held == 0;
 }
 
 /* Without memory for anything better. */
@@ -398,33 +438,79 @@ cancel_children(DoeffScheduler *s, DoeffNursery *n)
         discard_children(s, n);
     }
     Py_XDECREF(list);
-    drop_callback_error(s);
     if (pending != NULL) {
         PyErr_SetRaisedException(pending);
     }
+}
+
+/* Two errors, and room for one: the one of them (borrowed) that has the other among its contexts. */
+static PyObject *
+joined(PyObject *later, PyObject *earlier)
+{
+    PyObject *ends[2] = {later, earlier};
+    for (int i = 0; i < 2; i++) {
+        PyObject *next = later;
+        for (int depth = 0; next != NULL && depth < 10000; depth++) { /* a program may make a ring of contexts */
+            ends[i] = next;
+            next = PyException_GetContext(next);
+            Py_XDECREF(next); /* held by what it was asked of */
+            if (next == earlier) {
+                return later;
+            }
+        }
+        PyObject *other = later;
+        later = earlier;
+        earlier = other;
+    }
+    PyException_SetContext(ends[0], Py_NewRef(earlier));
+    return later;
 }
 
 /* A failure that the Scope raises; one that several tasks died of counts once. */
 static void
 add_failure(DoeffNursery *n, PyObject *error)
 {
-    for (Py_ssize_t i = 0; n->errors != NULL && i < PyList_GET_SIZE(n->errors); i++) {
-        if (PyList_GET_ITEM(n->errors, i) == error) {
+    for (Py_ssize_t i = 0; Py_REFCNT(error) > 1 && i < n->failures; i++) { /* nobody else knows most of them */
+        if (n->errors[i] == error) {
             return;
         }
     }
-    if ((n->errors == NULL && (n->errors = PyList_New(0)) == NULL) || PyList_Append(n->errors, error) < 0) {
-        PyErr_Clear(); /* no memory for a list: it is raised as it is */
-        Py_XSETREF(n->ending, Py_NewRef(error));
+    if (n->failures == n->room && reserve(n, 1) < 0) { /* more errors were thrown at the task as it waits than one */
+        PyErr_Clear();
+        PyObject **last = &n->errors[n->failures - 1];
+        Py_SETREF(*last, Py_NewRef(joined(error, *last)));
+        return;
     }
+    n->errors[n->failures++] = Py_NewRef(error);
+}
+
+/* All the failures as one; without memory for that, a MemoryError that has them among its contexts. */
+static PyObject *
+failures_as_one(DoeffNursery *n)
+{
+    PyObject *text = PyUnicode_FromFormat("%zd failures in a Scope", n->failures);
+    PyObject *list = text == NULL ? NULL : PyList_New(n->failures);
+    for (Py_ssize_t i = 0; list != NULL && i < n->failures; i++) {
+        PyList_SET_ITEM(list, i, Py_NewRef(n->errors[i]));
+    }
+    PyObject *group = list == NULL ? NULL : PyObject_CallFunctionObjArgs(PyExc_BaseExceptionGroup, text, list, NULL);
+    Py_XDECREF(text);
+    Py_XDECREF(list);
+    if (group == NULL) {
+        group = PyErr_GetRaisedException();
+        for (Py_ssize_t i = n->failures; i > 0; i--) {
+            Py_SETREF(group, Py_NewRef(joined(group, n->errors[i - 1])));
+        }
+    }
+    return group;
 }
 
 /* The Scope's outcome, once nothing of it is left. */
 static DoeffStep
 scope_outcome(DoeffNursery *n, PyObject **out)
 {
-    Py_ssize_t failures = n->errors == NULL ? 0 : PyList_GET_SIZE(n->errors);
-    if (failures == 0) {
+    int several = n->failures > 1;
+    if (n->failures == 0) {
         if (n->ending != NULL) {
             PyErr_SetRaisedException(Py_NewRef(n->ending));
             return DOEFF_RAISE;
@@ -432,21 +518,16 @@ scope_outcome(DoeffNursery *n, PyObject **out)
         *out = Py_NewRef(n->value);
         return DOEFF_VALUE;
     }
-    PyObject *first = PyList_GET_ITEM(n->errors, 0);
-    for (Py_ssize_t i = 0; i < failures; i++) { /* an interrupt is raised as it is */
-        if (PyErr_GivenExceptionMatches(PyList_GET_ITEM(n->errors, i), PyExc_KeyboardInterrupt)
-            || PyErr_GivenExceptionMatches(PyList_GET_ITEM(n->errors, i), PyExc_SystemExit)) {
-            first = PyList_GET_ITEM(n->errors, i);
-            failures = 1;
+    PyObject *first = n->errors[0];
+    for (Py_ssize_t i = 0; i < n->failures; i++) { /* an interrupt is raised as it is */
+        if (PyErr_GivenExceptionMatches(n->errors[i], PyExc_KeyboardInterrupt)
+            || PyErr_GivenExceptionMatches(n->errors[i], PyExc_SystemExit)) {
+            first = n->errors[i];
+            several = 0;
         }
     }
-    if (failures > 1) {
-        PyObject *text = PyUnicode_FromFormat("%zd failures in a Scope", failures);
-        PyObject *group = text == NULL ? NULL : PyObject_CallFunctionObjArgs(PyExc_BaseExceptionGroup, text, n->errors, NULL);
-        Py_XDECREF(text);
-        if (group != NULL) {
-            PyErr_SetRaisedException(group);
-        }
+    if (several) {
+        PyErr_SetRaisedException(failures_as_one(n));
         return DOEFF_RAISE;
     }
     if (n->failed != NULL && n->failed->w.outcome == first) {
@@ -490,7 +571,7 @@ nursery_child_over(DoeffScheduler *s, DoeffNursery *n, DoeffTask *t)
         if (n->failed == NULL) {
             n->failed = (DoeffTask *)Py_NewRef((PyObject *)t);
         }
-        int first = n->errors == NULL;
+        int first = n->failures == 0;
         add_failure(n, t->w.outcome);
         if (first) {
             end_program(s, n, "a task of this Scope has failed");
@@ -500,7 +581,7 @@ nursery_child_over(DoeffScheduler *s, DoeffNursery *n, DoeffTask *t)
         }
     }
     if (n->waiting != NULL) {
-        if (count_children(n) == 0) {
+        if (is_empty(n)) {
             scope_over(s, n);
         }
         else if (n->regular == 0 && !n->closing) {
@@ -544,7 +625,7 @@ scope_body_over(DoeffContext *cx, DoeffFrame *frame, PyObject *value, PyObject *
     if ((error != NULL || n->regular == 0) && !n->closing) {
         cancel_children(s, n);
     }
-    if (count_children(n) > 0) {
+    if (!is_empty(n)) {
         if (error != NULL) {
             trace_park(MACHINE_OF(cx), error);
         }
@@ -584,6 +665,52 @@ static const DoeffFrameKind scope_frame = {
     .records = 1,
 };
 
+/* No memory to let outer have n's children: those that it has got so far come back, and none outlives n. */
+static void
+leave_none(DoeffScheduler *s, DoeffNursery *n, DoeffNursery *outer)
+{
+    PyObject *child, *unused;
+    for (Py_ssize_t at = 0; PyDict_Next(n->children, &at, &child, &unused);) {
+        DoeffTask *t = (DoeffTask *)child;
+        if (t->scope == outer) {
+            (void)PyDict_DelItem(outer->children, child);
+            outer->regular -= !t->daemon;
+            Py_SETREF(t->scope, (DoeffNursery *)Py_NewRef((PyObject *)n));
+        }
+    }
+    discard_children(s, n);
+}
+
+/* Nobody waits for n's children any more: they are cancelled, and who waits for the task that did, waits for them. */
+static void
+leave_children(DoeffScheduler *s, DoeffNursery *n, DoeffTask *killed)
+{
+    cancel_children(s, n);
+    DoeffNursery *outer = still_there(killed->scope);
+    if (s->phase == RUN_ENDS || n->lost) {
+        return;
+    }
+    n->lost = 1;
+    if (outer == NULL) {
+        return;
+    }
+    n->outer = (DoeffNursery *)Py_NewRef((PyObject *)outer);
+    outer->held += n->held;
+    PyObject *child, *unused;
+    Py_ssize_t at = 0;
+    while (n->children != NULL && PyDict_Next(n->children, &at, &child, &unused)) {
+        if (add_child(outer, (DoeffTask *)child) < 0) {
+            PyErr_Clear();
+            leave_none(s, n, outer);
+            return;
+        }
+        outer->regular -= ((DoeffTask *)child)->daemon;
+        Py_SETREF(((DoeffTask *)child)->scope, (DoeffNursery *)Py_NewRef((PyObject *)outer));
+    }
+    Py_CLEAR(n->children);
+    n->regular = 0;
+}
+
 int
 nursery_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
 {
@@ -598,7 +725,7 @@ nursery_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     }
     t->nursery = NULL;
     n->waiting = NULL;
-    cancel_children(s, n);
+    leave_children(s, n, t);
     Py_DECREF((PyObject *)n);
     return 1;
 }
@@ -617,10 +744,45 @@ nursery_lost(DoeffScheduler *s, DoeffTask *t)
     for (DoeffFiber *fiber = task_fiber(t); fiber != NULL; fiber = fiber->parent) {
         for (Py_ssize_t i = fiber->len; i > 0; i--) {
             if (fiber->frames[i - 1].kind == &scope_frame) {
-                cancel_children(s, (DoeffNursery *)fiber->frames[i - 1].a);
+                leave_children(s, (DoeffNursery *)fiber->frames[i - 1].a, t);
             }
         }
     }
+}
+
+void
+nursery_adopt(DoeffScheduler *s, DoeffTask *t)
+{
+    DoeffNursery *n = still_there(t->scope);
+    if (n == NULL || !t->member || s->phase == RUN_ENDS) {
+        return;
+    }
+    if (add_child(n, t) < 0) {
+        PyErr_Clear(); /* no memory: it may end after the Scope */
+        return;
+    }
+    t->member = 0;
+    Py_SETREF(t->scope, (DoeffNursery *)Py_NewRef((PyObject *)n));
+}
+
+struct DoeffNursery *
+nursery_hold(DoeffTask *t)
+{
+    DoeffNursery *n = still_there(t->scope);
+    if (n != NULL) {
+        n->held++;
+    }
+    return (DoeffNursery *)Py_XNewRef((PyObject *)n);
+}
+
+void
+nursery_let_go(DoeffScheduler *s, DoeffNursery *held)
+{
+    DoeffNursery *n = still_there(held);
+    if (n != NULL && --n->held == 0 && n->waiting != NULL && is_empty(n)) {
+        scope_over(s, n);
+    }
+    Py_XDECREF((PyObject *)held);
 }
 
 static int

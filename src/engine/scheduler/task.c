@@ -388,6 +388,7 @@ task_force(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     }
     (void)task_withdraw(s, t, NULL);
     task_wake(s, t, ANSWER_ERROR, error);
+    task_discard_members(s);
 }
 
 #define CANCELS_MOST 8 /* that a task remembers: one in whose cleanup the next comes may still be on its way out */
@@ -464,6 +465,7 @@ discard_alone(DoeffScheduler *s, DoeffTask *t)
         if (task_cancel(s, t) < 0) {
             PyErr_Clear(); /* no memory for the error: it goes on, and its outcome goes to nobody */
         }
+        nursery_adopt(s, t);
         return;
     }
     PyObject *error = cancelled_error(s, t);
@@ -503,7 +505,9 @@ task_discard_members(DoeffScheduler *s)
                 discard_alone(s, member);
             }
         }
+        struct DoeffNursery *scope = row->scope;
         row_dispose(s, row);
+        nursery_let_go(s, scope);
     }
     s->discarding = 0;
 }
@@ -968,16 +972,31 @@ task_of_effect(DoeffContext *cx, PyObject *effect, DoeffScheduler **s)
     return *s != NULL && of_this_run(*s, &t->w) ? t : NULL;
 }
 
-/* An on_cancel callback has raised: so does whoever made it run. */
+/* The cancellation is over: 1 with an error if one is set (failed), or callbacks of promises have raised meanwhile. */
 static int
-callbacks_failed(DoeffScheduler *s)
+callbacks_failed(DoeffScheduler *s, int failed)
 {
-    PyObject *error = s->callback_error;
-    s->callback_error = NULL;
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
+    PyObject *errors = s->callback_errors;
+    s->callback_errors = NULL;
+    s->canceller = 0;
+    if (errors == NULL) {
+        return failed;
     }
-    return error != NULL;
+    PyObject *first = failed ? PyErr_GetRaisedException() : NULL;
+    PyObject *module = PyImport_ImportModule("doeff._errors");
+    PyObject *error =
+        module == NULL ? NULL : PyObject_CallMethod(module, "ExternalPromiseCancelCallbackError", "O", errors);
+    Py_XDECREF(module);
+    if (error == NULL) { /* no memory for it: the callback's own */
+        PyErr_Clear();
+        error = Py_NewRef(PyList_GET_ITEM(errors, 0));
+    }
+    Py_DECREF(errors);
+    if (first != NULL) {
+        PyException_SetContext(error, first);
+    }
+    PyErr_SetRaisedException(error);
+    return 1;
 }
 
 static DoeffStep
@@ -998,10 +1017,11 @@ cancel_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         }
         return DOEFF_RAISE;
     }
+    s->canceller = 1;
     Py_INCREF((PyObject *)t);
     int failed = live && task_cancel(s, t) < 0;
     Py_DECREF((PyObject *)t);
-    if (failed || callbacks_failed(s)) {
+    if (callbacks_failed(s, failed)) {
         return DOEFF_RAISE;
     }
     *out = PyBool_FromLong(live);
@@ -1033,11 +1053,15 @@ discard_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
         PyErr_SetString(PyExc_RuntimeError, "a task cannot discard itself: let it return or raise");
         return DOEFF_RAISE;
     }
+    s->canceller = 1;
     if (t->w.state == WAITABLE_OPEN) {
         task_discard(s, t);
     }
-    *out = callbacks_failed(s) ? NULL : Py_NewRef(Py_None);
-    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+    if (callbacks_failed(s, 0)) {
+        return DOEFF_RAISE;
+    }
+    *out = Py_NewRef(Py_None);
+    return DOEFF_VALUE;
 }
 
 static const RecordSpec cancel_spec = {

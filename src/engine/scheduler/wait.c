@@ -511,6 +511,7 @@ row_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     }
     if (row->kind == ROW_GATHER && error == NULL) { /* discarded: whoever does that goes on with its members */
         t->row = NULL;
+        row->scope = nursery_hold(t);
         row->next = s->doomed;
         s->doomed = row;
     }
