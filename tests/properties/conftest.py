@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 HERE = str(Path(__file__).parent)
@@ -25,3 +26,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def pytest_itemcollected(item):
     """A property repeats its body by itself; the leak hunt leaves it out."""
     item.add_marker("once")
+    if os.environ.get("HYPOTHESIS_PROFILE") == "long":
+        item.add_marker(pytest.mark.timeout(0))

@@ -10,20 +10,24 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from datetime import datetime
 from pathlib import Path
 
 from doeff import (
+    AcquireSemaphore,
     CompletePromise,
     CreateExternalPromise,
     CreatePromise,
+    CreateSemaphore,
     Delay,
     Discard,
     Gather,
     Pure,
     Put,
     Race,
+    ReleaseSemaphore,
     Safe,
     Spawn,
     Wait,
@@ -42,6 +46,13 @@ def run(program, **kw):
 def resident():
     status = Path("/proc/self/statm")
     return int(status.read_text().split()[1]) * 4096 if status.exists() else 0
+
+
+def peak():
+    """Of the process, since it began."""
+    status = Path("/proc/self/status")
+    text = status.read_text() if status.exists() else ""
+    return int(text.partition("VmHWM:")[2].split()[0]) << 10 if "VmHWM:" in text else 0
 
 
 def live_tasks(n=1_000_000):
@@ -95,11 +106,15 @@ def fire_and_forget(n=10_000_000):
 def completions(n=1_000_000, threads=8):
     """RO-1: every wait is answered once, whoever completes, twice over, with cancellations in between."""
     pool, stop = [], threading.Event()
+    some = (
+        threading.Event()
+    )  # those who complete do not turn in vain: the run's thread would hardly get on
     wins = [0] * threads
 
     def completer(k):
         draw = random.Random(k)
         while not stop.is_set():
+            some.wait(1)
             promises = list(pool)
             draw.shuffle(promises)
             for promise in promises:
@@ -114,6 +129,7 @@ def completions(n=1_000_000, threads=8):
                 promises.append((yield CreateExternalPromise()))
                 tasks.append((yield Spawn(Safe(Wait(promises[-1])))))
             pool.extend(promises)
+            some.set()
             if random.random() < 0.1:
                 yield Delay(0)
                 yield tasks[50].cancel()
@@ -121,21 +137,61 @@ def completions(n=1_000_000, threads=8):
                 got = yield Safe(Wait(task))
                 answered += got.is_ok()
                 cancelled += got.is_err()
+            some.clear()
             pool.clear()
         return answered, cancelled
 
     workers = [threading.Thread(target=completer, args=(k,)) for k in range(threads)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
     for worker in workers:
         worker.start()
     try:
         answered, cancelled = run(main())
     finally:
+        sys.setswitchinterval(interval)
         stop.set()
+        some.set()
         for worker in workers:
             worker.join()
     assert answered + cancelled == n // 100 * 100
     assert answered <= sum(wins) <= n
     return f"{answered} answers, {cancelled} cancelled, {sum(wins)} completions by {threads} threads"
+
+
+def permits(n=200_000, tasks=50):
+    """SE-2, CA-8: cancelled and discarded wherever they are, tasks leave every permit to the next."""
+    held = [0]
+
+    @do
+    def worker(semaphore):
+        yield AcquireSemaphore(semaphore)
+        held[0] += 1
+        try:
+            assert held[0] <= 3
+            yield Delay(0.001)
+        finally:
+            held[0] -= 1
+            yield ReleaseSemaphore(semaphore)
+
+    @do
+    def main():
+        draw = random.Random(1)
+        semaphore = yield CreateSemaphore(3)
+        for _ in range(n // tasks):
+            line = []
+            for _ in range(tasks):
+                line.append((yield Spawn(worker(semaphore))))
+                if draw.random() < 0.3:
+                    yield Delay(draw.choice([0, 0.001]))
+                if draw.random() < 0.5:
+                    yield draw.choice(line).cancel()
+            for task in line:
+                yield Safe(Wait(task))
+            assert "3 of 3 permits free, 0 waiting" in repr(semaphore), semaphore
+
+    run(main(), store=dict(CLOCK))
+    return f"{n} tasks, none kept one"
 
 
 def interrupts(n=3000):
@@ -183,13 +239,19 @@ def interrupts(n=3000):
     return f"{hits} of {n} runs interrupted, {began[0]} began, {ended[0]} ended"
 
 
-SOAKS = {f.__name__: f for f in (live_tasks, fire_and_forget, completions, interrupts)}
+SOAKS = {
+    f.__name__: f
+    for f in (live_tasks, fire_and_forget, completions, permits, interrupts)
+}
 
 
 def main(names):
     warnings.simplefilter("ignore")
     for name in names or SOAKS:
-        print(f"{name}: {SOAKS[name]()}", flush=True)
+        began = time.monotonic()
+        told = SOAKS[name]()
+        taken = time.monotonic() - began
+        print(f"{name}: {told}; {taken:.0f} s, peak {peak() >> 20} MB", flush=True)
 
 
 if __name__ == "__main__":
