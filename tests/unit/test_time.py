@@ -511,3 +511,26 @@ def test_daylight_saving_time_and_the_wall_clock(monkeypatch):
     )  # an hour that is not there is between
     value(WaitUntil(three))
     assert 0.1 <= time.monotonic() - begun < 30
+
+
+def test_an_error_of_the_target_is_raised_where_it_is_awaited():
+    looks = []
+
+    class Fails(tzinfo):
+        def utcoffset(self, moment):
+            if looks:
+                raise ZeroDivisionError
+            return timedelta(0)
+
+        dst = utcoffset
+
+    target = datetime.now(UTC).replace(tzinfo=Fails()) + timedelta(milliseconds=20)
+
+    @do
+    def main():
+        task = yield Spawn(WaitUntil(target))
+        yield turns(2)
+        looks.append("later")
+        return (yield Safe(Wait(task))).error
+
+    assert isinstance(value(main()), ZeroDivisionError)

@@ -261,14 +261,18 @@ shield_inside(DoeffScheduler *s, DoeffTask *t, DoeffNursery *n)
 static int
 ends_more(DoeffScheduler *s, DoeffTask *t, DoeffNursery *n, PyObject *error)
 {
-    if (task_is_cancel_of(t, error)) {
-        return 1;
+    if (error == NULL || task_is_cancel_of(t, error)) {
+        return error != NULL;
+    }
+    PyObject *cancelled = s->machine->cx.st->TaskCancelledError;
+    if (!PyErr_GivenExceptionMatches(error, cancelled) && !PyErr_GivenExceptionMatches(error, PyExc_MemoryError)) {
+        return 0; /* nobody has cancelled anything with it: see end_program */
     }
     Walk walk = walk_of(s, t);
     DoeffNursery *at;
     int outside = n->closed || !is_open_in(s, t, n);
     while ((at = walk_next(&walk)) != NULL) {
-        if (outside && at->cancel == error && error != NULL) {
+        if (outside && at->cancel == error) {
             return 1;
         }
         outside |= at == n;

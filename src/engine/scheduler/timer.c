@@ -300,7 +300,10 @@ wall_deadline(DoeffScheduler *s, PyObject *target, long long *when)
     return 1;
 }
 
-/* A task waits for a time of the wall clock: 1 if that has come. Else it is armed again. */
+#define LOOK_AGAIN 1000000 /* ns after an interrupt came in between */
+
+/* A task waits for a time of the wall clock: 1 if that has come. 0: it has not, and the task is armed again. -1 with an
+ * error of the target (its tzinfo is Python code). */
 static int
 target_reached(DoeffScheduler *s, DoeffTask *t)
 {
@@ -310,12 +313,19 @@ target_reached(DoeffScheduler *s, DoeffTask *t)
     long long when;
     int ahead = wall_deadline(s, t->answer, &when);
     if (ahead < 0) {
-        PyErr_WriteUnraisable(t->answer);
+        if (PyErr_ExceptionMatches(PyExc_Exception)) {
+            return -1;
+        }
+        scheduler_throw_at_main(s, PyErr_GetRaisedException());
+        if (t->waits != WAITS_TIME) { /* at t itself */
+            return 0;
+        }
+        when = later_by(timer_now(s), LOOK_AGAIN);
     }
-    if (ahead > 0) {
+    if (ahead != 0) {
         sift_down(s, t->timer, (Timer){when, s->heap[t->timer].seq, t, NULL});
     }
-    return ahead <= 0;
+    return ahead == 0;
 }
 
 void
@@ -323,17 +333,19 @@ timer_fire(DoeffScheduler *s)
 {
     long long now = timer_now(s);
     while (s->timers > 0 && s->heap[0].when <= now) {
-        Timer *timer = &s->heap[0];
-        DoeffTask *t = timer->task;
+        DoeffTask *t = s->heap[0].task;
         if (t == NULL) {
-            struct DoeffNursery *scope = timer->scope;
+            struct DoeffNursery *scope = s->heap[0].scope;
             timer_remove(s, 0);
             nursery_timer(s, scope);
+            continue;
         }
-        else if (target_reached(s, t)) {
+        int reached = target_reached(s, t);
+        if (reached != 0) {
+            PyObject *error = reached < 0 ? PyErr_GetRaisedException() : NULL;
             timer_remove(s, t->timer); /* Python code was asked for the time, which may have moved it */
             Py_CLEAR(t->answer);
-            task_wake(s, t, ANSWER_VALUE, Py_NewRef(Py_None));
+            task_wake(s, t, error == NULL ? ANSWER_VALUE : ANSWER_ERROR, error == NULL ? Py_NewRef(Py_None) : error);
         }
     }
 }
