@@ -820,6 +820,32 @@ def test_ru_6_the_first_interrupt_after_main_ends_the_rest_gently():
     assert log == ["clean"]
 
 
+def test_ru_6_an_interrupt_while_a_failure_is_told(monkeypatch):
+    def interrupted(place, error):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("doeff._tasks.failed", interrupted)
+    log = []
+
+    @do
+    def fails():
+        yield turns(1)
+        raise ValueError
+
+    @do
+    def main():
+        yield Spawn(fails())
+        try:
+            yield turns(5)
+        except KeyboardInterrupt:
+            log.append("main")
+        yield Spawn(fails())
+
+    with pytest.raises(KeyboardInterrupt):  # of the second one, when main is over
+        run(main())
+    assert log == ["main"]
+
+
 def test_ru_6_a_second_interrupt_discards_what_is_left():
     log = []
 

@@ -18,12 +18,15 @@ call_texts(const char *name, PyObject *args /* tuple, stolen, or NULL */)
     return result;
 }
 
-/* A warning that a filter turns into an exception, or that fails, never changes the outcome. */
+/* A warning that a filter turns into an exception, or that fails, never changes the outcome; an interrupt is none. */
 static void
-warn(const char *name, PyObject *args)
+warn(DoeffScheduler *s, const char *name, PyObject *args)
 {
     PyObject *done = call_texts(name, args);
-    if (done == NULL) {
+    if (done == NULL && !PyErr_ExceptionMatches(PyExc_Exception)) {
+        scheduler_interrupted(s, PyErr_GetRaisedException());
+    }
+    else if (done == NULL) {
         PyErr_WriteUnraisable(NULL);
     }
     Py_XDECREF(done);
@@ -116,7 +119,7 @@ report_failure(DoeffScheduler *s, DoeffTask *t)
     t->w.claimed = 1;
     if (s->reported++ < SPELLED_OUT) {
         PyObject *place = spawn_place(t);
-        warn("failed", place == NULL ? NULL : PyTuple_Pack(2, place, t->w.outcome));
+        warn(s, "failed", place == NULL ? NULL : PyTuple_Pack(2, place, t->w.outcome));
         Py_XDECREF(place);
     }
     if (pending != NULL) {
@@ -146,13 +149,13 @@ report_end(DoeffScheduler *s)
         Py_DECREF((PyObject *)t);
     }
     if (s->reported > SPELLED_OUT) {
-        warn("failed_more", Py_BuildValue("(i)", s->reported - SPELLED_OUT));
+        warn(s, "failed_more", Py_BuildValue("(i)", s->reported - SPELLED_OUT));
     }
     s->reported = 0;
     PyObject *swept = s->swept;
     s->swept = NULL;
     if (swept != NULL) {
-        warn("swept", PyTuple_Pack(1, swept));
+        warn(s, "swept", PyTuple_Pack(1, swept));
         Py_DECREF(swept);
     }
     if (pending != NULL) {

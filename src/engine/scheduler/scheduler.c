@@ -558,6 +558,11 @@ look_outside(DoeffScheduler *s)
     if (timers_run(s)) {
         timer_fire(s);
     }
+    if (DOEFF_UNLIKELY(s->interrupted != NULL)) {
+        PyObject *error = s->interrupted;
+        s->interrupted = NULL;
+        scheduler_throw_at_main(s, error);
+    }
 }
 
 /* Nobody gets the permit that was to be the answer. */
@@ -681,6 +686,18 @@ static int
 could_still_wake(DoeffScheduler *s)
 {
     return s->timers > 0 || s->external > 0 || s->external_idle > 0;
+}
+
+void
+scheduler_interrupted(DoeffScheduler *s, PyObject *error)
+{
+    if (s->interrupted == NULL) {
+        s->interrupted = error;
+    }
+    else {
+        Py_DECREF(error); /* one is enough */
+    }
+    s->machine->cx.attention = 1;
 }
 
 static void begin_closing(DoeffScheduler *s);
@@ -937,6 +954,10 @@ finish(DoeffMachine *m, PyObject **out, int *failed)
     report_end(s);
     if (DOEFF_UNLIKELY(s->events != NULL)) {
         events_tell(s);
+    }
+    if (s->interrupt == NULL) {
+        s->interrupt = s->interrupted;
+        s->interrupted = NULL;
     }
     s->finished = 1;
     m->cx.env = s->main_env;
@@ -1227,6 +1248,10 @@ scheduler_free(DoeffMachine *m)
     task_release(s, t);
     Py_DECREF(t);
     report_end(s);
+    if (s->interrupted != NULL) { /* there is no run function left to raise it */
+        PyErr_SetRaisedException(s->interrupted);
+        PyErr_WriteUnraisable((PyObject *)s->node);
+    }
     queue_close(s->queue);
     if (s->events != NULL) {
         events_tell(s);
@@ -1263,6 +1288,7 @@ scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
     Py_VISIT(s->queue);
     Py_VISIT(s->clock);
     Py_VISIT(s->interrupt);
+    Py_VISIT(s->interrupted);
     Py_VISIT(s->thrown);
     Py_VISIT(s->internal);
     Py_VISIT(s->main_outcome);

@@ -224,6 +224,7 @@ typedef struct DoeffScheduler {
     PyObject *granted;        /* the semaphore whose permit is the answer of the effect just performed; strong or NULL */
     int granting;             /* that effect has been performed right now */
     PyObject *thrown;         /* is raised in the running task at its next effect; strong or NULL */
+    PyObject *interrupted;    /* is to be raised in main; strong or NULL */
     PyObject *interrupt;      /* what was raised at nobody: the run function raises it; strong or NULL */
     int reported;             /* failures nobody asked for, spelled out or not */
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
@@ -284,6 +285,8 @@ void group_leave(DoeffScheduler *s, DoeffTask *t);
 /* A ready task that is being dropped leaves its queue and loses its answer. */
 void task_unready(DoeffScheduler *s, DoeffTask *t);
 void scheduler_throw_at_main(DoeffScheduler *s, PyObject *error /* stolen */);
+/* The same for an interrupt that comes in the middle of something: as soon as the run looks around. */
+void scheduler_interrupted(DoeffScheduler *s, PyObject *error /* stolen */);
 /* error (stolen) is raised at t's yield, instead of what it waits for or was to go on with. 0 if it waits for
  * something that must end first: it will be raised then. */
 int task_throw(DoeffScheduler *s, DoeffTask *t, PyObject *error);

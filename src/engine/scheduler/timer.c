@@ -316,10 +316,7 @@ target_reached(DoeffScheduler *s, DoeffTask *t)
         if (PyErr_ExceptionMatches(PyExc_Exception)) {
             return -1;
         }
-        scheduler_throw_at_main(s, PyErr_GetRaisedException());
-        if (t->waits != WAITS_TIME) { /* at t itself */
-            return 0;
-        }
+        scheduler_interrupted(s, PyErr_GetRaisedException());
         when = later_by(timer_now(s), LOOK_AGAIN);
     }
     if (ahead != 0) {
