@@ -97,6 +97,7 @@ from ._engine import (
     perform,
     record_origins,
     set_scheduler_trace,
+    set_stall_log,
     sync_handlers_preset,
     sync_run,
 )
@@ -332,6 +333,7 @@ __all__ = [
     "safe",
     "scheduled",
     "set_scheduler_trace",
+    "set_stall_log",
     "slog",
     "snapshot",
     "spawn",

@@ -14,13 +14,19 @@ _SHOWN_WAITERS = 20
 _SHOWN_TASKS = 10
 
 
-def _waiter(name: str, what: str, things: Any, generator: Any) -> str:
+def _where(waiting: Any) -> str:
+    """Of a task that waits: its program, or where a task was spawned that has none but an effect."""
+    if isinstance(waiting, str):
+        return f", spawned at {waiting}"
+    place = _place(waiting)
+    return f" at {place}" if place is not None else ""
+
+
+def _waiter(name: str, what: str, things: Any, waiting: Any) -> str:
     shown = ", ".join(_shown(thing) for thing in list(things)[:3])
     if len(things) > 3:
         shown += f" and {len(things) - 3} more"
-    place = _place(generator)
-    at = f" at {place}" if place is not None else ""
-    return f"{name} waits for {what}{f'({shown})' if shown else ''}{at}"
+    return f"{name} waits for {what}{f'({shown})' if shown else ''}{_where(waiting)}"
 
 
 def deadlock(
@@ -29,8 +35,8 @@ def deadlock(
     """The error for a run in which each of ``waiters`` waits and nothing can wake any of them."""
     parked: list[str] = []
     semaphores: dict[int, list[int]] = {}
-    for name, (what, things), generator, number in waiters:
-        parked.append(_waiter(name, what, things, generator))
+    for name, (what, things), waiting, number in waiters:
+        parked.append(_waiter(name, what, things, waiting))
         if what == "AcquireSemaphore":
             semaphores.setdefault(id(things[0]), []).append(number)
     lines = parked[:_SHOWN_WAITERS]

@@ -170,6 +170,7 @@ typedef struct EngineState {
     getter generator_frame; /* gi_frame of generators, without the look-up of the name */
     unsigned runs_ever; /* runs that had tasks: their serial number */
     int record_origins; /* stamp created_at */
+    long long stall_ns; /* what is awaited from outside for so long is logged; 0: nothing is */
     long long step_budget; /* turns that a run may take; 0: any number */
 } EngineState;
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import warnings
 
 from doeff import (
     CreateExternalPromise,
@@ -19,6 +21,7 @@ from doeff import (
     async_run,
     do,
     set_scheduler_trace,
+    set_stall_log,
     sync_handlers_preset,
     sync_run,
 )
@@ -143,7 +146,9 @@ def leak_budget_of_tasks():
 
 
 def leak_budget_after_main():
-    spent(Spawn(polls()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        spent(Spawn(polls()))
 
 
 def leak_wrong_budget():
@@ -151,4 +156,50 @@ def leak_wrong_budget():
         try:
             arm_step_budget(turns)
         except (TypeError, ValueError):
+            pass
+
+
+class Settles(logging.Handler):
+    def __init__(self, promises):
+        super().__init__()
+        self.promises = promises
+
+    def emit(self, record):
+        record.getMessage()
+        for promise in self.promises:
+            promise.complete(1)
+
+
+@do
+def waits(promises):
+    promises.append((yield CreateExternalPromise(0.5, lambda: 1 / 0)))
+    promises.append((yield CreateExternalPromise()))
+    yield Gather(Wait(promises[0]), Spawn(Wait(promises[1])))
+
+
+def leak_stall_log():
+    promises = []
+    logger = logging.getLogger("doeff.stall")
+    handler = Settles(promises)
+    logger.addHandler(handler)
+    logger.propagate = False
+    before = set_stall_log(1e-9)
+    try:
+        sync_run(waits(promises), sync_handlers_preset).value
+    finally:
+        set_stall_log(before)
+        logger.removeHandler(handler)
+        logger.propagate = True
+
+
+def leak_wrong_stall_log():
+    for seconds in ("x", 0):
+        try:
+            set_stall_log(seconds)
+        except (TypeError, ValueError):
+            pass
+    for given in ({"deadline": "x"}, {"source_alive": 1}):
+        try:
+            CreateExternalPromise(**given)
+        except TypeError:
             pass

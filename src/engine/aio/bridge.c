@@ -754,7 +754,7 @@ await_init(RecordInfo *info, PyObject **f)
     int ours = PyType_IsSubtype(Py_TYPE(f[0]), st->Program_Type);
     int accepted = ours ? 0 : is_awaitable(f[0]);
     if (accepted != 0) {
-        return accepted < 0 ? -1 : 0;
+        return accepted < 0 ? -1 : external_check_expected(f[1], f[2]);
     }
     const char *hint = program_hint(st, f[0]);
     if (ours) {
@@ -938,6 +938,7 @@ await_in_the_loop(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (b == NULL) {
         return DOEFF_RAISE;
     }
+    external_expect(b->promise, effect, 1);
     PyObject *future = Py_NewRef((PyObject *)external_future(b->promise));
     if (r != NULL) {
         if (bridge_start(cx->st, b, r->loop, r) < 0) {
@@ -970,6 +971,7 @@ await_in_a_thread(DoeffContext *cx, PyObject *effect, PyObject **out)
     if (b == NULL) {
         return DOEFF_RAISE;
     }
+    external_expect(b->promise, effect, 1);
     PyObject *future = Py_NewRef((PyObject *)external_future(b->promise));
     PyObject *module = PyImport_ImportModule("doeff._aio");
     b->loop = module == NULL ? NULL : PyObject_CallMethod(module, "background_loop", NULL);
@@ -986,16 +988,17 @@ await_in_a_thread(DoeffContext *cx, PyObject *effect, PyObject **out)
 
 static const RecordSpec await_spec = {
     .name = "doeff.effects.future.PythonAsyncioAwaitEffect",
-    .doc = "PythonAsyncioAwaitEffect(awaitable)\n--\n\nAwait something of asyncio's.",
-    .fields = {"awaitable"}, .required = 1, .effect = 1, .subclassable = 1, .init = await_init,
+    .doc = "PythonAsyncioAwaitEffect(awaitable, *, deadline=None, source_alive=None)\n--\n\nAwait something of asyncio's.",
+    .fields = {"awaitable", "deadline", "source_alive"}, .required = 1, .compared = 1, .keyword_only = 1, .effect = 1, .subclassable = 1, .init = await_init,
 };
 
 static PyMethodDef await_def = {
     "Await", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
-    PyDoc_STR("Await(awaitable)\n--\n\nAwait a coroutine, or anything else that asyncio can await, in an asyncio task of its "
+    PyDoc_STR("Await(awaitable, *, deadline=None, source_alive=None)\n--\n\nAwait a coroutine, or anything else that asyncio can await, in an asyncio task of its "
               "own.\n\nTypeError for what cannot be awaited. Gives its value or raises its error; other tasks of the run go on\n"
               "meanwhile. Under async_run it is awaited in the loop that runs it, under sync_run in a background thread.\n"
-              "When the task is cancelled the coroutine is cancelled first.\n\n"
+              "When the task is cancelled the coroutine is cancelled first. deadline and source_alive are those of "
+              "CreateExternalPromise.\n\n"
               ">>> page = yield Await(session.get(url))\n\nContract: concurrency, part 5.1.")};
 
 static int

@@ -65,7 +65,7 @@ presets_room_init(PyObject *module, EngineState *st)
         || wait_room_init(module, st, tasks) < 0 || completion_room_init(module, st, tasks) < 0
         || semaphore_room_init(module, st, tasks) < 0 || timer_room_init(module, st, tasks) < 0
         || structure_room_init(module, st, tasks) < 0 || internal_room_init(module, st, tasks) < 0
-        || schedule_room_init(module, st) < 0 || events_room_init(module, st) < 0 || gather_core_init(module, st) < 0) {
+        || schedule_room_init(module, st) < 0 || events_room_init(module, st) < 0 || report_room_init(module, st) < 0 || gather_core_init(module, st) < 0) {
         Py_XDECREF((PyObject *)tasks);
         return -1;
     }

@@ -15,6 +15,8 @@ struct ExternalPromise {
     PyObject *id;          /* UUID; strong; NULL until somebody asks */
     PyObject *callbacks;   /* what on_cancel was given, from the second one on a list of them; strong or NULL */
     PyObject *outcome;     /* decided, not applied yet; strong or NULL */
+    PyObject *effect;      /* that made it, if that says how long it should take or who settles it; strong or NULL */
+    long long since;       /* ns, while waits are watched; 0: not known */
     ExternalPromise *next; /* in the queue, which holds a reference */
     unsigned char decided; /* WaitableState */
 };
@@ -318,6 +320,11 @@ until_deadline(DoeffQueue *q)
         }
         left = s->timers > 0 ? s->heap[0].when - now : -1;
         left = s->timers > 0 && left < 0 ? 0 : left;
+    }
+    if (DOEFF_UNLIKELY(s->stall_at != 0)) {
+        long long look = s->stall_at - queue_clock_ns();
+        look = look < 0 ? 0 : look;
+        left = left < 0 || look < left ? look : left;
     }
     if (s->phase == RUN_CLOSES) {
         long long close = s->close_at - queue_clock_ns();
@@ -633,6 +640,7 @@ promise_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(p->queue);
     Py_VISIT(p->callbacks);
     Py_VISIT(p->outcome);
+    Py_VISIT(p->effect);
     return 0;
 }
 
@@ -642,6 +650,7 @@ promise_tp_clear(PyObject *op)
     ExternalPromise *p = (ExternalPromise *)op;
     Py_CLEAR(p->callbacks);
     Py_CLEAR(p->outcome);
+    Py_CLEAR(p->effect);
     return 0;
 }
 
@@ -883,11 +892,31 @@ external_new(EngineState *st, struct DoeffScheduler *s)
     future->promise = (PyObject *)p;
     p->future = future;
     p->queue = (DoeffQueue *)Py_NewRef((PyObject *)s->queue);
+    p->since = st->stall_ns == 0 ? 0 : queue_clock_ns();
     PyObject_GC_Track((PyObject *)p);
     if (DOEFF_UNLIKELY(s->events != NULL)) {
         events_note(s, EVENT_EXTERNAL_CREATED, s->current, (PyObject *)p, NULL);
     }
     return (PyObject *)p;
+}
+
+void
+external_expect(PyObject *promise, PyObject *effect, int deadline)
+{
+    if (RECORD_FIELD(effect, deadline) != Py_None || RECORD_FIELD(effect, deadline + 1) != Py_None) {
+        ((ExternalPromise *)promise)->effect = Py_NewRef(effect);
+    }
+}
+
+long long
+external_since(PyObject *promise, PyObject **effect)
+{
+    ExternalPromise *p = (ExternalPromise *)promise;
+    if (p->since == 0) {
+        p->since = queue_clock_ns();
+    }
+    *effect = p->effect == NULL ? Py_None : p->effect;
+    return p->since;
 }
 
 PyObject *
@@ -922,23 +951,44 @@ external_promise_complete(PyObject *op, PyObject *value, PyObject *error)
 }
 
 static DoeffStep
-create_perform(DoeffContext *cx, PyObject *Py_UNUSED(effect), PyObject **out)
+create_perform(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
     *out = external_promise_new(cx);
-    return *out == NULL ? DOEFF_RAISE : DOEFF_VALUE;
+    if (*out == NULL) {
+        return DOEFF_RAISE;
+    }
+    external_expect(*out, effect, 0);
+    return DOEFF_VALUE;
+}
+
+int
+external_check_expected(PyObject *deadline, PyObject *source_alive)
+{
+    if (deadline != Py_None && !PyNumber_Check(deadline)) {
+        PyErr_Format(PyExc_TypeError, "deadline must be a number of seconds or None, got %s", type_name(deadline));
+        return -1;
+    }
+    return source_alive == Py_None ? 0 : check_callable(source_alive, "source_alive");
+}
+
+static int
+create_init(RecordInfo *Py_UNUSED(info), PyObject **f)
+{
+    return external_check_expected(f[0], f[1]);
 }
 
 static const RecordSpec create_spec = {
     .name = "doeff.effects.external_promise.CreateExternalPromiseEffect",
     .doc = "CreateExternalPromiseEffect(deadline=None, source_alive=None)\n--\n\nMake a promise that the outside world settles.",
-    .fields = {"deadline", "source_alive"}, .effect = 1, .subclassable = 1,
+    .fields = {"deadline", "source_alive"}, .effect = 1, .subclassable = 1, .init = create_init,
 };
 
 static PyMethodDef create_def = {
     "CreateExternalPromise", DOEFF_CONSTRUCTOR, DOEFF_CONSTRUCTOR_FLAGS,
     PyDoc_STR("CreateExternalPromise(deadline=None, source_alive=None)\n--\n\nMake a promise that any thread, callback or signal "
-              "handler may settle.\n\nGives an ExternalPromise; wait for its .future. deadline and source_alive are kept in the "
-              "effect for\nhandlers of your own; waiting has no time limit.\n\n"
+              "handler may settle.\n\nGives an ExternalPromise; wait for its .future. deadline, in seconds, and source_alive, called "
+              "without\narguments, are for the log of set_stall_log, which says that the one has passed and whether the other is "
+              "false.\nThey end nothing: waiting has no time limit.\n\n"
               ">>> promise = yield CreateExternalPromise()\n>>> thread_pool.submit(lambda: promise.complete(work()))\n"
               ">>> value = yield Wait(promise.future)\n\nContract: concurrency, part 1.9.")};
 

@@ -47,6 +47,13 @@ int queue_watch(DoeffQueue *q, QueueWaker wake, PyObject *sleeper);
 /* ns until the run must look again; -1: it need not. */
 long long queue_deadline_ns(DoeffQueue *q);
 
+/* What effect says of how long promise should take and who settles it, by its fields deadline and deadline + 1. */
+void external_expect(PyObject *promise, PyObject *effect, int deadline);
+/* The check of these two; -1 with a TypeError. */
+int external_check_expected(PyObject *deadline, PyObject *source_alive);
+/* Since when (ns) it has been waited for, as far as known, and the effect (borrowed) or None. */
+long long external_since(PyObject *promise, PyObject **effect);
+
 PyObject *external_promise_new(DoeffContext *cx);
 /* 1 if op is an external promise; 0 with a TypeError. */
 int external_promise_check(EngineState *st, PyObject *op);

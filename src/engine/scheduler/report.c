@@ -1,6 +1,8 @@
 #include "scheduler.h"
 
+#include "../effects/effects.h"
 #include "../report/trace.h"
+#include "../support/imports.h"
 
 /* report: what is said about tasks. The texts are made in doeff._tasks; nothing here changes how a run ends. */
 
@@ -9,10 +11,8 @@
 static PyObject *
 call_texts(const char *name, PyObject *args /* tuple, stolen, or NULL */)
 {
-    PyObject *module = args == NULL ? NULL : PyImport_ImportModule("doeff._tasks");
-    PyObject *fn = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    PyObject *fn = args == NULL ? NULL : import_attr("doeff._tasks", name);
     PyObject *result = fn == NULL ? NULL : PyObject_Call(fn, args, NULL);
-    Py_XDECREF(module);
     Py_XDECREF(fn);
     Py_XDECREF(args);
     return result;
@@ -42,21 +42,17 @@ spawn_place(DoeffTask *t)
     return PyUnicode_FromFormat("%U:%d in %U", t->spawned_in->co_filename, line, t->spawned_in->co_name);
 }
 
-/* The generator that waits, innermost; borrowed; None if there is none. */
+/* Where it waits: the innermost generator, or if it has none a str, where it was spawned, or None. Strong. */
 static PyObject *
-waiting_generator(DoeffTask *t)
+waiting_place(DoeffTask *t)
 {
-    if (t->node != NULL) {
-        return t->generator != NULL ? t->generator : Py_None;
-    }
-    for (DoeffFiber *fiber = t->fiber; fiber != NULL; fiber = fiber->parent) {
-        for (Py_ssize_t i = fiber->len; i > 0; i--) {
-            if (fiber->frames[i - 1].kind == &return_frame) {
-                return fiber->frames[i - 1].a;
-            }
+    PyObject *generator = t->node != NULL ? t->generator : NULL;
+    for (DoeffFiber *fiber = t->node != NULL ? NULL : t->fiber; fiber != NULL && generator == NULL; fiber = fiber->parent) {
+        for (Py_ssize_t i = fiber->len; i > 0 && generator == NULL; i--) {
+            generator = fiber->frames[i - 1].kind == &return_frame ? fiber->frames[i - 1].a : NULL;
         }
     }
-    return Py_None;
+    return generator != NULL ? Py_NewRef(generator) : spawn_place(t);
 }
 
 /* What a task waits for: a str and a tuple of objects. */
@@ -92,7 +88,7 @@ add_waiter(PyObject *list, DoeffTask *t)
     }
     PyObject *name = task_name(t);
     PyObject *what = name == NULL ? NULL : waits_for(t);
-    PyObject *entry = what == NULL ? NULL : Py_BuildValue("ONOl", name, what, waiting_generator(t), (long)((size_t)t >> 4));
+    PyObject *entry = what == NULL ? NULL : Py_BuildValue("ONNl", name, what, waiting_place(t), (long)((size_t)t >> 4));
     Py_XDECREF(name);
     int failed = entry == NULL ? -1 : PyList_Append(list, entry);
     Py_XDECREF(entry);
@@ -110,6 +106,119 @@ report_deadlock(DoeffScheduler *s)
     PyObject *error = failed ? NULL : call_texts("deadlock", PyTuple_Pack(1, list));
     Py_XDECREF(list);
     return error != NULL ? error : PyErr_GetRaisedException();
+}
+
+/* ---- what takes long ---- */
+
+/* (task, generator, seconds, effect) for a wait that has lasted since then. */
+static int
+add_stalled(PyObject *list, DoeffScheduler *s, DoeffTask *t, DoeffWaitable *w, long long now)
+{
+    PyObject *promise = w->external && w->state == WAITABLE_OPEN ? ((DoeffFuture *)w)->promise : NULL;
+    if (promise == NULL) {
+        return 0;
+    }
+    PyObject *effect;
+    long long waited = now - external_since(promise, &effect);
+    if (waited < s->machine->cx.st->stall_ns) {
+        return 0;
+    }
+    PyObject *name = task_name(t);
+    PyObject *entry =
+        name == NULL ? NULL : Py_BuildValue("(ONdO)", name, waiting_place(t), (double)waited / 1e9, effect);
+    Py_XDECREF(name);
+    int failed = entry == NULL ? -1 : PyList_Append(list, entry);
+    Py_XDECREF(entry);
+    return failed;
+}
+
+static int
+add_stalled_waits(PyObject *list, DoeffScheduler *s, DoeffTask *t, long long now)
+{
+    if (t->waits == WAITS_ONE) {
+        return add_stalled(list, s, t, t->one.on, now);
+    }
+    int failed = 0;
+    for (int i = 0; t->waits == WAITS_ROW && i < t->row->count && !failed; i++) {
+        failed = t->row->waiter[i].linked ? add_stalled(list, s, t, t->row->waiter[i].on, now) : 0;
+    }
+    return failed;
+}
+
+void
+report_stall(DoeffScheduler *s)
+{
+    long long now = queue_clock_ns();
+    if (s->external == 0 && s->external_idle == 0) {
+        s->stall_at = 0; /* it sleeps until a deadline of its own */
+        return;
+    }
+    if (s->stall_at != 0 && now < s->stall_at) {
+        return;
+    }
+    int first = s->stall_at == 0;
+    s->stall_at = now + s->machine->cx.st->stall_ns;
+    PyObject *list = PyList_New(0);
+    int failed = list == NULL || add_stalled_waits(list, s, s->main, now) < 0;
+    for (DoeffTask *t = s->oldest; t != NULL && !failed; t = t->newer) {
+        failed = add_stalled_waits(list, s, t, now) < 0;
+    }
+    PyObject *done = failed                                     ? NULL
+                     : first || PyList_GET_SIZE(list) == 0 ? Py_NewRef(Py_None)
+                                                                : import_call("doeff._stall", "log", "(O)", list);
+    Py_XDECREF(list);
+    if (done == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit)) {
+            scheduler_throw_at_main(s, PyErr_GetRaisedException());
+            return;
+        }
+        PyErr_WriteUnraisable(NULL);
+    }
+    Py_XDECREF(done);
+}
+
+/* set_stall_log(seconds) */
+static PyObject *
+set_stall_log(PyObject *module, PyObject *seconds)
+{
+    EngineState *st = PyModule_GetState(module);
+    long long ns = 0;
+    if (seconds != Py_None) {
+        double given = PyFloat_AsDouble(seconds);
+        if (given == -1.0 && PyErr_Occurred()) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+                PyErr_Format(PyExc_TypeError, "seconds must be a number or None, got %s", type_name(seconds));
+            }
+            return NULL;
+        }
+        if (!(given > 0)) {
+            PyErr_Format(PyExc_ValueError, "seconds must be > 0, got %R", seconds);
+            return NULL;
+        }
+        ns = queue_seconds_to_ns(given);
+        ns = ns == 0 ? 1 : ns;
+    }
+    long long before = st->stall_ns;
+    st->stall_ns = ns;
+    if (before == 0) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)before / 1e9);
+}
+
+static PyMethodDef functions[] = {
+    {"set_stall_log", set_stall_log, METH_O,
+     PyDoc_STR("set_stall_log(seconds)\n--\n\nLog what runs await from outside for longer than that, each time it has passed "
+               "again, as warnings of the\nlogger \"doeff.stall\"; None, as at first, logs nothing. Gives the setting "
+               "before, or None.\n\nTypeError for what is no number, ValueError for 0 and below. Only runs that are idle "
+               "look.\n\n>>> before = set_stall_log(30)\n\nContract: concurrency, part 7.")},
+    {NULL},
+};
+
+int
+report_room_init(PyObject *module, EngineState *Py_UNUSED(st))
+{
+    return PyModule_AddFunctions(module, functions);
 }
 
 void

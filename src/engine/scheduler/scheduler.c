@@ -1096,6 +1096,12 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
         if (left == LEFT_NOTHING) {
             return finish(m, out, failed);
         }
+        if (left == LEFT_TO_WAIT && DOEFF_UNLIKELY(m->cx.st->stall_ns != 0)) {
+            report_stall(s);
+            if (s->ready > 0 || s->phase == RUN_ENDS) { /* it asks whether sources are alive */
+                continue;
+            }
+        }
         if (DOEFF_UNLIKELY(s->events != NULL)) {
             if (left == LEFT_TO_WAIT) {
                 events_note(s, EVENT_EXTERNAL_WAIT, NULL, NULL, s->external + s->external_idle > 0 ? "outside" : "time");

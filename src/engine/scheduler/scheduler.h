@@ -229,6 +229,7 @@ typedef struct DoeffScheduler {
     int reported;             /* failures nobody asked for, spelled out or not */
     PyObject *swept;          /* list of names of the tasks that the end cancelled; strong or NULL */
     PyObject *internal;       /* what old scheduler effects keep (internal.c); strong or NULL */
+    long long stall_at;       /* ns, when to look next for what is awaited for too long; 0: not yet said */
     struct DoeffEvents *events; /* what happens is told to somebody (events.h); owned; NULL: nobody */
     PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
     void *spare;              /* room for a fiber, so that waking does not fail when memory begins to; or NULL */
@@ -363,6 +364,8 @@ void semaphore_withdraw(DoeffTask *t);
 
 /* ---- reports (report.c): what is said about tasks ---- */
 
+/* Logs who has waited for something from outside for too long, if it is time to. */
+void report_stall(DoeffScheduler *s);
 PyObject *report_deadlock(DoeffScheduler *s);       /* the SchedulerDeadlockError, or another error; strong */
 void report_swept(DoeffScheduler *s, DoeffTask *t); /* the end of the run cancels it, and nobody asked for it */
 void report_failure(DoeffScheduler *s, DoeffTask *t);
@@ -439,5 +442,6 @@ int timer_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int internal_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int structure_room_init(PyObject *module, EngineState *st, NativeHandler *handler);
 int schedule_room_init(PyObject *module, EngineState *st);
+int report_room_init(PyObject *module, EngineState *st);
 
 #endif
