@@ -200,6 +200,13 @@ def bad_yield(thing: Any, awaited: int = 0) -> InterpreterInvariantError:
         hint = "Hint: wait for it: yield Wait(task)."
     elif callable(thing):
         hint = "Hint: call it, or decorate it with @do and yield the call."
+    elif isinstance(thing, (list, tuple)):
+        hint = "Hint: to run several at once, yield Gather(*programs)."
+    else:
+        hint += (
+            " An argument that is a program is run before the body begins, and its value passed: "
+            "to get the program itself, annotate the parameter (program: Program)."
+        )
     return InterpreterInvariantError(
         f"Program yielded unexpected type: {type(thing).__name__}. "
         f"Programs must yield Effect or Program instances only.\n{hint}"

@@ -53,13 +53,18 @@ from doeff import (
     Wait,
     WaitUntil,
     WithHandler,
+    arm_step_budget,
     async_handlers_preset,
     async_run,
     do,
+    scheduled,
+    set_scheduler_trace,
+    set_stall_log,
     sync_handlers_preset,
     sync_run,
 )
 from doeff.program import KleisliProgramCall
+from doeff.testing import SchedulerEvent
 
 
 @do
@@ -156,6 +161,10 @@ async def tasks() -> str:
     assert_type((number, text, numbers), tuple[int, str, list[int]])
     assert_type(await Gather(*[add(n) for n in numbers]), list[int])
     assert_type(await Gather(add(1)), list[int])
+    assert_type(
+        await Gather(add(1), other, awaited(2), Delay(1), GetTime(), task),
+        tuple[int, str, list[int], None, datetime, int],
+    )
     Gather(3)  # type: ignore[call-overload]
 
     first = await Race(task, other)
@@ -205,6 +214,19 @@ async def time_and_structure() -> None:
     assert_type(await Shield(Timeout(2.5, generator(True))), str)
     Timeout(add(1), 2)  # type: ignore[arg-type]
     Await(add)  # type: ignore[arg-type]
+
+
+def watching() -> None:
+    events: list[SchedulerEvent] = []
+    set_scheduler_trace(events.append)
+    set_scheduler_trace(None)
+    assert_type(events[0].task, str | None)
+    assert_type(arm_step_budget(10), int | None)
+    assert_type(set_stall_log(2.5), float | None)
+    assert_type(scheduled(add(1)), Program[int])
+    arm_step_budget("10")  # type: ignore[arg-type]
+    CreateExternalPromise(deadline="soon")  # type: ignore[arg-type]
+    Await(fetched("x"), deadline=3, source_alive=lambda: True)
 
 
 async def async_runs() -> None:

@@ -21,6 +21,7 @@ from doeff import (
     EffectBase,
     Err,
     FrozenDict,
+    Gather,
     Get,
     InterpreterInvariantError,
     Listen,
@@ -28,6 +29,7 @@ from doeff import (
     MissingEnvKeyError,
     Modify,
     Ok,
+    Program,
     Pure,
     Put,
     RuntimeResult,
@@ -38,6 +40,7 @@ from doeff import (
     UnhandledEffectError,
     WithHandler,
     do,
+    scheduled,
     sync_handlers_preset,
     sync_run,
 )
@@ -529,3 +532,31 @@ def test_safe_gives_the_trace_too():
     assert trace.exception is got.error
     assert trace.to_dict()["version"] == "1.0"
     assert Err(ValueError("x")).captured_traceback is NOTHING
+
+
+@do
+def takes(thing):
+    yield thing
+
+
+@do
+def takes_a_program(thing: Program):
+    return (yield thing)
+
+
+def test_hints_for_what_is_yielded():
+    with pytest.raises(InterpreterInvariantError, match=r"yield Gather\(\*programs\)"):
+        _ = sync_run(takes([Pure(1)]), sync_handlers_preset).value
+    with pytest.raises(InterpreterInvariantError, match="annotate the parameter"):
+        _ = sync_run(takes(Pure(1)), sync_handlers_preset).value
+    assert sync_run(takes_a_program(Pure(1)), sync_handlers_preset).value == 1
+
+
+def test_a_list_given_to_gather_is_to_be_spread():
+    with pytest.raises(TypeError, match=r"got list \(spread it: Gather\(\*items\)\)"):
+        Gather([Pure(1)])
+
+
+def test_scheduled_is_the_program():
+    program = Pure(1)
+    assert scheduled(program) is program

@@ -689,6 +689,8 @@ def test_waiting_for_oneself_leaves_no_priority_behind():
         "outside",
         "an hour",
     ]  # the clock does not jump while the outside is awaited
+
+
 def test_a_wait_that_does_not_block_has_no_wake_up_priority():
     """A high task that waits for itself with a low priority stays ahead."""
     log = []

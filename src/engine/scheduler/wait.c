@@ -627,6 +627,7 @@ gather_init(RecordInfo *info, PyObject **f)
                 PyErr_Format(PyExc_TypeError, "items[%zd] of Gather must be a program, a task or a future, got %s%s", i,
                              type_name(item), Py_IS_TYPE(item, st->Kleisli_Type) ? " (call the @do function)"
                              : Py_IS_TYPE(item, st->Promise_Type)                ? " (wait for its .future)"
+                             : PyList_Check(item) || PyTuple_Check(item)         ? " (spread it: Gather(*items))"
                                                                                  : "");
             }
             return -1;
