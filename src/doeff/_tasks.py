@@ -93,9 +93,14 @@ def failed_more(count: int) -> None:
 
 def swept(names: list[str]) -> None:
     """Warn of tasks that were still waiting when the run ended, and were cancelled."""
-    shown = ", ".join(names[:_SHOWN_TASKS])
-    if len(names) > _SHOWN_TASKS:
-        shown += f" and {len(names) - _SHOWN_TASKS} more"
+    times: dict[str, int] = {}
+    for name in names:
+        times[name] = times.get(name, 0) + 1
+    kinds = list(times.items())[:_SHOWN_TASKS]
+    shown = ", ".join(name if n == 1 else f"{n} times {name}" for name, n in kinds)
+    more = len(names) - sum(n for _, n in kinds)
+    if more > 0:
+        shown += f" and {more} more"
     warnings.warn(
         f"the run ended while {len(names)} task{'s' if len(names) != 1 else ''} still waited: {shown}; "
         "cancelled (Wait for them, or spawn them with daemon=True)",

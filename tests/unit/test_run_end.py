@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import threading
 import time
@@ -97,9 +98,23 @@ def test_en_2_the_rest_is_cancelled_in_order_of_creation():
         yield Spawn(parked(log, "b"), daemon=True)
         yield Spawn(parked(log, "c"))
 
-    with pytest.warns(RuntimeWarning, match="2 tasks still waited: parked, parked"):
+    place = rf"parked \(spawned at {re.escape(__file__)}:\d+ in main\)"
+    with pytest.warns(
+        RuntimeWarning, match=f"2 tasks still waited: {place}, {place}; "
+    ):
         run(main())
     assert log == ["a", "b", "c"]
+
+
+def test_en_5_tasks_of_one_place_are_counted():
+    @do
+    def main():
+        for _ in range(3):
+            yield Spawn(parked([]))
+        yield turns(2)
+
+    with pytest.warns(RuntimeWarning, match="3 tasks still waited: 3 times parked"):
+        run(main())
 
 
 def test_en_2_the_last_task_to_block_as_the_run_drains():

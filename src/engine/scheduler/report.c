@@ -240,6 +240,11 @@ void
 report_swept(DoeffScheduler *s, DoeffTask *t)
 {
     PyObject *name = task_name(t);
+    if (name != NULL && t->spawned_in != NULL) {
+        PyObject *place = spawn_place(t);
+        Py_SETREF(name, place == NULL ? NULL : PyUnicode_FromFormat("%U (spawned at %U)", name, place));
+        Py_XDECREF(place);
+    }
     if (name == NULL || (s->swept == NULL && (s->swept = PyList_New(0)) == NULL)
         || PyList_Append(s->swept, name) < 0) {
         PyErr_Clear();
