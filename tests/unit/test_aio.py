@@ -400,6 +400,77 @@ def test_a_coroutine_that_ends_anyway(run):
     assert seen == [1]
 
 
+class Stubborn:
+    """Ends at the last of so many cancellations."""
+
+    def __init__(self, cancellations):
+        self.left = cancellations
+        self.log = []
+
+    async def stand(self):
+        while self.left:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.log.append("cancelled")
+                self.left -= 1
+
+
+def test_cancelled_again(run):
+    """As in asyncio each call reaches the coroutine."""
+    stubborn = Stubborn(3)
+
+    @do
+    def program():
+        task = yield Spawn(Await(stubborn.stand()))
+        for _ in range(3):
+            assert not (yield task.is_done())
+            yield Await(soon(None, turns=3))
+            yield Cancel(task)
+        return (yield Safe(Wait(task)))
+
+    assert isinstance(run(go(program())).value.error, TaskCancelledError)
+    assert stubborn.log == ["cancelled"] * 3
+
+
+def test_the_asyncio_task_is_cancelled_again(run):
+    stubborn = Stubborn(2)
+
+    async def main():
+        task = asyncio.create_task(go(Await(stubborn.stand())))
+        for _ in range(2):
+            await soon(None, turns=3)
+            assert task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert stubborn.log == ["cancelled"] * 2
+
+
+def test_the_end_of_the_run_leaves_a_cleanup_alone(run):
+    log = []
+
+    async def stands():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("begun")
+            await soon(None, turns=5)
+            log.append("done")
+
+    @do
+    def program():
+        task = yield Spawn(Await(stands()), daemon=True)
+        yield Await(soon(None, turns=3))
+        yield Cancel(task)
+        yield Await(soon(None))
+        log.append("main")
+
+    run(go(program()))
+    assert log == ["begun", "main", "done"]
+
+
 async def never():
     raise AssertionError
 

@@ -19,8 +19,11 @@ from doeff import (
     Cancel,
     Gather,
     Safe,
+    Scope,
+    Shield,
     Spawn,
     TaskCancelledError,
+    Timeout,
     UnhandledEffectError,
     Wait,
     _aio,
@@ -30,7 +33,9 @@ from doeff import (
     sync_handlers_preset,
     sync_run,
 )
+from doeff._aio import background_loop
 from doeff.cesk.result import PythonAsyncSyntaxEscape
+from doeff.effects.scheduler_internal import WaitForExternalCompletion
 
 NAME = "doeff-asyncio-thread"
 
@@ -280,6 +285,128 @@ def test_a_task_that_cannot_be_made():
 
     error = sync_run(program(), sync_handlers_preset).value.error
     assert isinstance(error, LookupError)
+
+
+INTERRUPTED = {
+    "an Await": Await,
+    "a Gather": lambda coroutine: Gather(Await(coroutine), Await(asyncio.sleep(60))),
+    "a Gather in a Gather": lambda coroutine: Gather(Gather(Await(coroutine))),
+    "a Scope": lambda coroutine: Scope(Spawn(Await(coroutine))),
+    "a Timeout": lambda coroutine: Timeout(60, Await(coroutine)),
+    "a Shield": lambda coroutine: Shield(Await(coroutine)),
+}
+
+
+@pytest.mark.parametrize("where", INTERRUPTED.values(), ids=list(INTERRUPTED))
+def test_the_second_interrupt_does_not_wait(where):
+    """The first one cancels the coroutine, which takes no notice."""
+    log = []
+    told = threading.Semaphore(0)
+
+    async def ignores():
+        try:
+            told.release()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            log.append("cancelled")
+            told.release()
+        await asyncio.Event().wait()
+
+    interrupts = [KeyboardInterrupt(1), KeyboardInterrupt(2)]
+
+    @do
+    def wait_handler(effect: WaitForExternalCompletion, ctx):
+        if interrupts:
+            told.acquire()
+            raise interrupts.pop(0)
+        return effect.queue.get()
+
+    @do
+    def program():
+        try:
+            yield where(ignores())
+        except KeyboardInterrupt as error:
+            log.append(error.args)
+        return (yield Await(soon(1, turns=3)))
+
+    stack = list(sync_handlers_preset)
+    stack[1] = wait_handler
+    assert sync_run(program(), stack).value == 1
+    assert log in (["cancelled", (1,)], ["cancelled", (2,)])
+    assert run(Await(left())).value == 0
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["not told", "told"])
+def test_an_interrupt_while_the_coroutine_is_handed_over(before, monkeypatch):
+    """Python code of asyncio's does that: whether the loop knows of it is uncertain then."""
+    loop = background_loop()
+    interrupts = [KeyboardInterrupt()]
+    ended = []
+
+    def call_soon_threadsafe(*args):
+        if interrupts and before:
+            raise interrupts.pop()
+        type(loop).call_soon_threadsafe(loop, *args)
+        if interrupts:
+            raise interrupts.pop()
+
+    async def stands():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("coroutine")
+
+    @do
+    def program():
+        try:
+            yield Await(stands())
+        except KeyboardInterrupt:
+            ended.append("program")
+        return (yield Await(soon(1)))
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)
+    assert run(program()).value == 1
+    assert ended in (["coroutine", "program"], ["program"])  # "program": not begun
+    assert run(Await(left())).value == 0
+
+
+def test_an_interrupt_while_the_coroutine_is_cancelled(monkeypatch):
+    loop = background_loop()
+    entered = threading.Event()
+    calls = []
+
+    def call_soon_threadsafe(callback, *args):
+        type(loop).call_soon_threadsafe(loop, callback, *args)
+        calls.append(callback.__name__)
+        if calls == ["_begin", "_end"]:
+            raise KeyboardInterrupt(2)
+
+    async def stands():
+        entered.set()
+        await asyncio.Event().wait()
+
+    def wait_once(queue):
+        if not calls[1:]:
+            entered.wait()
+            raise KeyboardInterrupt(1)
+        return queue.get()
+
+    @do
+    def wait_handler(effect: WaitForExternalCompletion, ctx):
+        return wait_once(effect.queue)
+
+    @do
+    def program():
+        try:
+            yield Await(stands())
+        except KeyboardInterrupt as error:
+            return error.args
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)
+    stack = list(sync_handlers_preset)
+    stack[1] = wait_handler
+    assert sync_run(program(), stack).value == (2,)
 
 
 def test_a_cancelled_error_of_its_own():

@@ -32,7 +32,6 @@ struct Bridge {
     unsigned char begun;
     unsigned char over;    /* nothing is driven any more */
     unsigned char sending; /* the inner one is at work right now */
-    unsigned char asked;   /* to end */
     unsigned char held;    /* by itself: it is driven, and in no row */
     unsigned char untold;  /* it has ended, but there was no memory to wake its run */
 };

@@ -535,7 +535,7 @@ bridge_start(EngineState *st, Bridge *b, PyObject *loop, AsyncRun *r)
 
 /* The action of the escape, and what the background thread calls. */
 static PyObject *
-bridge_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
+bridge_begin(PyObject *op, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
     Bridge *b = (Bridge *)op;
     EngineState *st = engine_state_of(Py_TYPE(op));
@@ -576,26 +576,52 @@ bridge_end(PyObject *op, PyObject *now)
     Py_RETURN_NONE;
 }
 
-/* Called when the task that awaits is cancelled, and again when it is discarded. */
+/* Lets the loop's thread call a method. An interrupt in the middle leaves open whether that has been arranged: then it
+ * is again, and the interrupt goes to *interrupt (strong or NULL). Methods may be called twice. -1 with an error. */
+static int
+call_over_there(PyObject *loop, Bridge *b, const char *name, PyObject *arg, PyObject **interrupt)
+{
+    *interrupt = NULL;
+    for (;;) {
+        PyObject *method = PyObject_GetAttrString((PyObject *)b, name);
+        PyObject *done = method == NULL ? NULL : PyObject_CallMethod(loop, "call_soon_threadsafe", "OO", method, arg);
+        Py_XDECREF(method);
+        if (done != NULL) {
+            Py_DECREF(done);
+            return 0;
+        }
+        PyObject *error = PyErr_GetRaisedException();
+        if (!task_interrupts(error)) {
+            Py_CLEAR(*interrupt);
+            PyErr_SetRaisedException(error);
+            return -1;
+        }
+        Py_XSETREF(*interrupt, error);
+    }
+}
+
+/* Called each time that the task which awaits is cancelled, and when it is discarded. */
 static PyObject *
 bridge_call(PyObject *op, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     Bridge *b = (Bridge *)op;
-    PyObject *now = b->asked ? Py_True : Py_False;
-    b->asked = 1;
+    PyObject *now = b->promise != NULL && external_future(b->promise)->slow > 1 ? Py_True : Py_False;
     if (b->loop == NULL) {
         return bridge_end(op, now);
     }
     PyObject *loop = Py_NewRef(b->loop); /* it may end meanwhile, over there */
-    PyObject *method = PyObject_GetAttrString(op, "_end");
-    PyObject *done = method == NULL ? NULL : PyObject_CallMethod(loop, "call_soon_threadsafe", "OO", method, now);
+    PyObject *interrupt;
+    int failed = call_over_there(loop, b, "_end", now, &interrupt) < 0;
     Py_DECREF(loop);
-    Py_XDECREF(method);
-    if (done == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) { /* the process ends: that loop is closed */
-        PyErr_Clear();
-        Py_RETURN_NONE;
+    if (interrupt != NULL) {
+        PyErr_SetRaisedException(interrupt);
+        return NULL;
     }
-    return done;
+    if (failed && PyErr_ExceptionMatches(PyExc_RuntimeError)) { /* the process ends: that loop is closed */
+        PyErr_Clear();
+        failed = 0;
+    }
+    return failed ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- the type ---- */
@@ -679,7 +705,7 @@ static PyMethodDef bridge_methods[] = {
     {"send", bridge_send_method, METH_O, NULL},
     {"throw", (PyCFunction)(void (*)(void))bridge_throw, METH_FASTCALL, NULL},
     {"close", bridge_close, METH_NOARGS, NULL},
-    {"_begin", bridge_begin, METH_NOARGS, NULL},
+    {"_begin", (PyCFunction)(void (*)(void))bridge_begin, METH_FASTCALL, NULL},
     {"_end", bridge_end, METH_O, NULL},
     {NULL},
 };
@@ -899,7 +925,7 @@ drop(Bridge *b /* stolen */, PyObject *future /* stolen */)
     if (b->loop == NULL) {
         bridge_kill(b);
     }
-    else { /* interrupted: the other thread may be driving it by now */
+    else { /* the other thread may be driving it by now */
         PyObject *pending = PyErr_GetRaisedException();
         PyObject *done = bridge_call((PyObject *)b, NULL, NULL);
         Py_XDECREF(done);
@@ -976,13 +1002,21 @@ await_in_a_thread(DoeffContext *cx, PyObject *effect, PyObject **out)
     PyObject *module = PyImport_ImportModule("doeff._aio");
     b->loop = module == NULL ? NULL : PyObject_CallMethod(module, "background_loop", NULL);
     Py_XDECREF(module);
-    PyObject *method = b->loop == NULL ? NULL : PyObject_GetAttrString((PyObject *)b, "_begin");
-    PyObject *done = method == NULL ? NULL : PyObject_CallMethod(b->loop, "call_soon_threadsafe", "O", method);
-    Py_XDECREF(method);
-    if (done == NULL) {
+    PyObject *loop = Py_XNewRef(b->loop); /* it may end meanwhile, over there */
+    PyObject *interrupt = NULL;
+    int failed = loop == NULL || call_over_there(loop, b, "_begin", Py_None, &interrupt) < 0;
+    Py_XDECREF(loop);
+    if (failed) {
         return drop(b, future);
     }
-    Py_DECREF(done);
+    if (interrupt != NULL) { /* it strikes while the task waits */
+        if (s->current == NULL) {
+            scheduler_throw_at_main(s, interrupt);
+        }
+        else {
+            (void)task_throw(s, s->current, interrupt);
+        }
+    }
     return wait_for(cx, b, future, out);
 }
 

@@ -749,6 +749,11 @@ static void
 callback_failed(struct DoeffScheduler *s, PyObject *callback)
 {
     PyObject *error = PyErr_GetRaisedException();
+    if (task_interrupts(error)) { /* of the program, not of the callback */
+        Py_XSETREF(s->struck, error);
+        s->machine->cx.attention = 1;
+        return;
+    }
     if (s->canceller && s->callback_errors == NULL && (s->callback_errors = PyList_New(0)) == NULL) {
         PyErr_Clear();
     }
@@ -784,7 +789,7 @@ external_abandoned(struct DoeffScheduler *s, struct DoeffWaitable *w)
         waitable_settle(s, w, WAITABLE_CANCELLED, error);
     }
     PyObject *callbacks = p->callbacks;
-    p->callbacks = w->slow ? Py_XNewRef(callbacks) : NULL; /* the second time it is to go at once */
+    p->callbacks = w->slow ? Py_XNewRef(callbacks) : NULL; /* it may be asked again */
     int many = callbacks != NULL && PyList_CheckExact(callbacks);
     Py_ssize_t count = callbacks == NULL ? 0 : many ? PyList_GET_SIZE(callbacks) : 1;
     for (Py_ssize_t i = 0; i < count; i++) {

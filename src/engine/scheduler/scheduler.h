@@ -46,7 +46,7 @@ struct DoeffWaitable { /* the head of a Task and of a Future */
     unsigned char state;    /* WaitableState */
     unsigned char claimed;  /* somebody asked for the outcome */
     unsigned char external; /* settled from outside: a wait for it may last */
-    unsigned char slow;     /* cancelling its waiter only asks for its end (a coroutine unwinds first) */
+    unsigned char slow;     /* cancelling its waiter only asks for its end (a coroutine unwinds first); 2: no more */
 };
 
 typedef struct DoeffFuture {
@@ -221,6 +221,7 @@ typedef struct DoeffScheduler {
     int at_closing, discarding; /* somebody works on these lists */
     int canceller;            /* a program cancels or discards right now: it is told what on_cancel callbacks raise */
     PyObject *callback_errors; /* list of that; strong or NULL */
+    PyObject *struck;         /* an interrupt that came in such a callback; strong or NULL */
     PyObject *granted;        /* the semaphore whose permit is the answer of the effect just performed; strong or NULL */
     int granting;             /* that effect has been performed right now */
     PyObject *thrown;         /* is raised in the running task at its next effect; strong or NULL */
@@ -315,6 +316,7 @@ int scheduler_traverse_hidden(DoeffTask *t, visitproc visit, void *arg); /* and 
 /* A folded task that is over gives up what was to run. */
 void task_drop_folded(DoeffScheduler *s, DoeffTask *t);
 void task_release(DoeffScheduler *s, DoeffTask *t);
+int task_interrupts(PyObject *error); /* KeyboardInterrupt or SystemExit */
 void task_claim(DoeffTask *t); /* somebody asks for its outcome */
 int task_traverse_live(DoeffTask *t, visitproc visit, void *arg);
 /* An int, or `none` for None; PRIORITY_INVALID with a TypeError. */

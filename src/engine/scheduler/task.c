@@ -236,6 +236,13 @@ task_release(DoeffScheduler *s, DoeffTask *t)
     Py_CLEAR(t->cancel);
 }
 
+int
+task_interrupts(PyObject *error)
+{
+    return PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt)
+           || PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
+}
+
 void
 task_end(DoeffScheduler *s, DoeffTask *t, WaitableState state, PyObject *outcome)
 {
@@ -243,8 +250,7 @@ task_end(DoeffScheduler *s, DoeffTask *t, WaitableState state, PyObject *outcome
     if (DOEFF_UNLIKELY(s->events != NULL)) {
         events_note_outcome(s, EVENT_TASK_LEAVE, t, NULL, state, outcome);
     }
-    int interrupts = state == WAITABLE_ERROR && (PyErr_GivenExceptionMatches(outcome, PyExc_KeyboardInterrupt)
-                                                 || PyErr_GivenExceptionMatches(outcome, PyExc_SystemExit));
+    int interrupts = state == WAITABLE_ERROR && task_interrupts(outcome);
     struct DoeffNursery *scope = t->scope;
     t->scope = NULL;
     waitable_settle(s, &t->w, state, outcome);
@@ -318,13 +324,14 @@ task_withdraw(DoeffScheduler *s, DoeffTask *t, PyObject *error)
     case WAITS_ONE: {
         DoeffWaitable *w = t->one.on;
         if (error != NULL && w->slow && w->state == WAITABLE_OPEN) { /* it ends first */
-            int asked = t->answer != NULL;
+            int hurried = t->answer != NULL && t->swept; /* the end of the run alone does not disturb its cleanup */
             Py_XSETREF(t->answer, error);
-            if (!asked) {
+            if (!hurried) {
                 external_abandoned(s, w);
             }
             return 0;
         }
+        w->slow *= 2; /* at once */
         Py_CLEAR(t->answer);
         Py_INCREF((PyObject *)w);
         waiter_unlink(s, &t->one);
