@@ -17,6 +17,7 @@ from doeff import (
     async_handlers_preset,
     async_run,
     do,
+    set_scheduler_trace,
     sync_handlers_preset,
     sync_run,
 )
@@ -138,3 +139,14 @@ def escapes():
 
 def leak_escapes():
     run(escapes())
+
+
+def leak_trace():
+    events = []
+    before = set_scheduler_trace(events.append)
+    try:
+        run(awaits())
+    finally:
+        set_scheduler_trace(before)
+    if not any(event.name == "external-completed" for event in events):
+        raise AssertionError(events)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import warnings
 
@@ -17,8 +16,6 @@ from doeff import (
     StepBudgetExceeded,
     Wait,
     arm_step_budget,
-    async_handlers_preset,
-    async_run,
     do,
     set_scheduler_trace,
     set_stall_log,
@@ -68,14 +65,6 @@ def leak_trace():
     events = []
     traced(events.append, run)
     [str(event) for event in events]
-
-
-def leak_trace_async():
-    events = []
-    traced(
-        events.append,
-        lambda: asyncio.run(async_run(main(), async_handlers_preset)),
-    )
 
 
 def leak_sink_removes_itself():

@@ -1148,6 +1148,7 @@ def test_task_states():
     assert task.with_kontinuation([LocalFrame(None)]).kontinuation == [LocalFrame(None)]
     resumed = task.resume_with(5)
     assert (resumed.control, resumed.status) == (state.Value(5), Ready(5))
+    assert task.resume_with((1, 2)).status == Ready((1, 2))
     error = ValueError()
     assert task.fail_with(error).control == state.Error(error)
     assert task.fail_with(error, tb="tb").control.captured_traceback == "tb"

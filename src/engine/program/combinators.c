@@ -1,5 +1,6 @@
 #include "combinators.h"
 
+#include "../support/imports.h"
 #include "kleisli.h"
 
 typedef struct Combinator Combinator;
@@ -510,9 +511,7 @@ first_success_error(DoeffContext *cx, DoeffFrame *frame, PyObject *error, PyObje
     if (next < 0) {
         return DOEFF_RAISE;
     }
-    PyObject *module = PyImport_ImportModule("doeff._repr");
-    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, "note_failures", "OO", error, frame->b);
-    Py_XDECREF(module);
+    PyObject *done = import_call("doeff._repr", "note_failures", "(OO)", error, frame->b);
     if (done == NULL) {
         return DOEFF_RAISE;
     }
@@ -816,16 +815,8 @@ static PyObject *
 with_parts(PyObject *op, const char *module_name, const char *function)
 {
     Combinator *self = (Combinator *)op;
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL) {
-        return NULL;
-    }
-    PyObject *result = PyObject_CallMethod(module, function, "sOOO", self->kind->name,
-                                           self->source == NULL ? Py_None : self->source,
-                                           self->f == NULL ? Py_None : self->f,
-                                           self->items == NULL ? Py_None : self->items);
-    Py_DECREF(module);
-    return result;
+    return import_call(module_name, function, "(sOOO)", self->kind->name, self->source == NULL ? Py_None : self->source,
+                       self->f == NULL ? Py_None : self->f, self->items == NULL ? Py_None : self->items);
 }
 
 static PyObject *

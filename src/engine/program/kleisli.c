@@ -1,6 +1,7 @@
 #include "kleisli.h"
 
 #include "../machine/cesk.h"
+#include "../support/imports.h"
 
 /* ---- pools of calls ---- */
 
@@ -91,12 +92,7 @@ make_plan(EngineState *st, Kleisli *kleisli)
         kleisli->plan = annotated < 0 ? NULL : Py_NewRef(Py_None);
         return annotated;
     }
-    PyObject *module = PyImport_ImportModule("doeff._annotations");
-    if (module == NULL) {
-        return -1;
-    }
-    kleisli->plan = PyObject_CallMethod(module, "plan", "O", kleisli);
-    Py_DECREF(module);
+    kleisli->plan = import_call("doeff._annotations", "plan", "(O)", kleisli);
     return kleisli->plan == NULL ? -1 : 0;
 }
 
@@ -473,9 +469,7 @@ call_new_slowly(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or
         }
     }
     if (DOEFF_UNLIKELY(st->record_origins)) {
-        PyObject *module = PyImport_ImportModule("doeff._origin");
-        call->created_at = module == NULL ? NULL : PyObject_CallMethod(module, "capture", NULL);
-        Py_XDECREF(module);
+        call->created_at = import_call("doeff._origin", "capture", "()");
         if (call->created_at == NULL) {
             Py_DECREF(call);
             return NULL;
@@ -578,9 +572,7 @@ call_name(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 call_repr(PyObject *op)
 {
-    PyObject *module = PyImport_ImportModule("doeff._repr");
-    PyObject *text = module == NULL ? NULL : PyObject_CallMethod(module, "call", "O", op);
-    Py_XDECREF(module);
+    PyObject *text = import_call("doeff._repr", "call", "(O)", op);
     return text;
 }
 
@@ -595,9 +587,7 @@ call_setattro(PyObject *op, PyObject *name, PyObject *Py_UNUSED(value))
 static PyObject *
 call_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *module = PyImport_ImportModule("doeff._kleisli");
-    PyObject *parts = module == NULL ? NULL : PyObject_CallMethod(module, "reduce_call", "O", op);
-    Py_XDECREF(module);
+    PyObject *parts = import_call("doeff._kleisli", "reduce_call", "(O)", op);
     return parts;
 }
 
@@ -667,21 +657,14 @@ visible_names(EngineState *st, PyObject *func)
     if (annotated <= 0) {
         return annotated < 0 ? NULL : Py_NewRef(Py_None);
     }
-    PyObject *module = PyImport_ImportModule("doeff._annotations");
-    PyObject *names = module == NULL ? NULL : PyObject_CallMethod(module, "visible_names", "O", func);
-    Py_XDECREF(module);
+    PyObject *names = import_call("doeff._annotations", "visible_names", "(O)", func);
     return names;
 }
 
 static PyObject *
 kleisli_new(EngineState *st, PyObject *func /* borrowed */, int runs_result)
 {
-    PyObject *module = PyImport_ImportModule("doeff._kleisli");
-    if (module == NULL) {
-        return NULL;
-    }
-    PyObject *dict = PyObject_CallMethod(module, "metadata", "O", func);
-    Py_DECREF(module);
+    PyObject *dict = import_call("doeff._kleisli", "metadata", "(O)", func);
     PyObject *names = dict == NULL ? NULL : visible_names(st, func);
     if (names == NULL) {
         Py_XDECREF(dict);
@@ -735,9 +718,7 @@ do_function(PyObject *module, PyObject *func)
         Py_XDECREF(inner);
         PyObject *descriptor = of_class ? NULL : Py_NewRef((PyObject *)Py_TYPE(func));
         if (wrapped != NULL && of_class) {
-            PyObject *room = PyImport_ImportModule("doeff._kleisli");
-            descriptor = room == NULL ? NULL : PyObject_GetAttrString(room, "KleisliClassMethod");
-            Py_XDECREF(room);
+            descriptor = import_attr("doeff._kleisli", "KleisliClassMethod");
         }
         if (wrapped != NULL) {
             Py_SETREF(wrapped, descriptor == NULL ? NULL : PyObject_CallOneArg(descriptor, wrapped));
@@ -831,9 +812,7 @@ method_fmap(PyObject *self, PyObject *f)
 static PyObject *
 python_operation(const char *name, PyObject *self)
 {
-    PyObject *module = PyImport_ImportModule("doeff._kleisli");
-    PyObject *result = module == NULL ? NULL : PyObject_CallMethod(module, name, "O", self);
-    Py_XDECREF(module);
+    PyObject *result = import_call("doeff._kleisli", name, "(O)", self);
     return result;
 }
 

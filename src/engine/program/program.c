@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include "../support/imports.h"
 #include "../v1/v1.h"
 #include "kleisli.h"
 
@@ -253,9 +254,7 @@ with_created_at(PyObject *self, PyObject *origin)
     if (st == NULL) {
         return NULL;
     }
-    PyObject *module = PyImport_ImportModule("copy");
-    PyObject *twin = module == NULL ? NULL : PyObject_CallMethod(module, "copy", "O", self);
-    Py_XDECREF(module);
+    PyObject *twin = import_call("copy", "copy", "(O)", self);
     if (twin == NULL) {
         return NULL;
     }

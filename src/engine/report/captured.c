@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include "../support/imports.h"
 #include "format.h"
 #include "stacks.h"
 
@@ -376,9 +377,7 @@ static PyObject *
 captured_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     Captured *c = (Captured *)op;
-    PyObject *module = need_parts(c) < 0 ? NULL : PyImport_ImportModule("doeff._engine");
-    PyObject *restore = module == NULL ? NULL : PyObject_GetAttrString(module, "_restore_captured");
-    Py_XDECREF(module);
+    PyObject *restore = need_parts(c) < 0 ? NULL : import_attr("doeff._engine", "_restore_captured");
     if (restore == NULL) {
         return NULL;
     }

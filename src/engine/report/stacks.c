@@ -1,5 +1,6 @@
 #include "stacks.h"
 
+#include "../support/imports.h"
 #include "format.h"
 
 /* Fields of the records below. */
@@ -19,8 +20,7 @@ state_of(PyObject *record)
 static PyObject *
 package_prefix(void)
 {
-    PyObject *module = PyImport_ImportModule("doeff");
-    PyObject *file = module == NULL ? NULL : PyObject_GetAttrString(module, "__file__");
+    PyObject *file = import_attr("doeff", "__file__");
     PyObject *prefix = NULL;
     if (file != NULL && PyUnicode_Check(file)) {
         Py_ssize_t n = PyUnicode_GET_LENGTH(file);
@@ -28,7 +28,6 @@ package_prefix(void)
         Py_ssize_t other = PyUnicode_FindChar(file, '\\', 0, n, -1);
         prefix = PyUnicode_Substring(file, 0, (slash > other ? slash : other) + 1);
     }
-    Py_XDECREF(module);
     Py_XDECREF(file);
     PyErr_Clear();
     return prefix;
@@ -51,9 +50,7 @@ line_of(const TraceEntry *entry)
 static PyObject *
 source_line(PyObject *filename, int line)
 {
-    PyObject *module = PyImport_ImportModule("linecache");
-    PyObject *text = module == NULL ? NULL : PyObject_CallMethod(module, "getline", "Oi", filename, line);
-    Py_XDECREF(module);
+    PyObject *text = import_call("linecache", "getline", "(Oi)", filename, line);
     if (text != NULL) {
         Py_SETREF(text, PyObject_CallMethod(text, "strip", NULL));
     }

@@ -3,6 +3,7 @@
 
 #include "../effects/effects.h"
 #include "../support/arguments.h"
+#include "../support/imports.h"
 
 /* completion: external promises, and the queue that carries what completes them. */
 
@@ -337,12 +338,10 @@ until_deadline(DoeffQueue *q)
 static int
 raise_empty(void)
 {
-    PyObject *module = PyImport_ImportModule("queue");
-    PyObject *empty = module == NULL ? NULL : PyObject_GetAttrString(module, "Empty");
+    PyObject *empty = import_attr("queue", "Empty");
     if (empty != NULL) {
         PyErr_SetNone(empty);
     }
-    Py_XDECREF(module);
     Py_XDECREF(empty);
     return -1;
 }
@@ -813,9 +812,7 @@ promise_id(PyObject *op, void *Py_UNUSED(closure))
 {
     ExternalPromise *p = (ExternalPromise *)op;
     if (p->id == NULL) {
-        PyObject *module = PyImport_ImportModule("uuid");
-        PyObject *id = module == NULL ? NULL : PyObject_CallMethod(module, "uuid4", NULL);
-        Py_XDECREF(module);
+        PyObject *id = import_call("uuid", "uuid4", "()");
         if (id == NULL) {
             return NULL;
         }

@@ -4,6 +4,7 @@
 #include "../effects/effects.h"
 #include "../program/kleisli.h"
 #include "../report/trace.h"
+#include "../support/imports.h"
 
 /* task: the life of a task, and the effects Spawn, Cancel, is_done and Discard. */
 
@@ -990,10 +991,7 @@ callbacks_failed(DoeffScheduler *s, int failed)
         return failed;
     }
     PyObject *first = failed ? PyErr_GetRaisedException() : NULL;
-    PyObject *module = PyImport_ImportModule("doeff._errors");
-    PyObject *error =
-        module == NULL ? NULL : PyObject_CallMethod(module, "ExternalPromiseCancelCallbackError", "O", errors);
-    Py_XDECREF(module);
+    PyObject *error = import_call("doeff._errors", "ExternalPromiseCancelCallbackError", "(O)", errors);
     if (error == NULL) { /* no memory for it: the callback's own */
         PyErr_Clear();
         error = Py_NewRef(PyList_GET_ITEM(errors, 0));

@@ -1,6 +1,7 @@
 #include "scheduler.h"
 
 #include "../effects/effects.h"
+#include "../support/imports.h"
 
 /* timer: Delay and WaitUntil, the heap of deadlines, and the clock of the run.
  *
@@ -134,19 +135,14 @@ as_ns(PyObject *ns /* stolen, or NULL */)
 static long long
 ask_clock(const char *name, PyObject *a)
 {
-    PyObject *module = PyImport_ImportModule("doeff._clock");
-    PyObject *ns = module == NULL ? NULL : PyObject_CallMethod(module, name, a == NULL ? NULL : "(O)", a);
-    Py_XDECREF(module);
-    return as_ns(ns);
+    return as_ns(a == NULL ? import_call("doeff._clock", name, "()") : import_call("doeff._clock", name, "(O)", a));
 }
 
 /* a - b in ns, or -1 with an error. */
 static long long
 clock_difference(PyObject *a, PyObject *b)
 {
-    PyObject *module = PyImport_ImportModule("doeff._clock");
-    PyObject *ns = module == NULL ? NULL : PyObject_CallMethod(module, "difference", "OO", a, b);
-    Py_XDECREF(module);
+    PyObject *ns = import_call("doeff._clock", "difference", "(OO)", a, b);
     return as_ns(ns);
 }
 
@@ -247,9 +243,7 @@ timer_jump(DoeffScheduler *s)
 {
     long long ns = s->heap[0].when - s->clock_ns;
     if (ns > 0) {
-        PyObject *module = PyImport_ImportModule("doeff._clock");
-        PyObject *later = module == NULL ? NULL : PyObject_CallMethod(module, "later", "OL", s->clock, ns);
-        Py_XDECREF(module);
+        PyObject *later = import_call("doeff._clock", "later", "(OL)", s->clock, ns);
         if (later == NULL) {
             return -1;
         }

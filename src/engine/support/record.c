@@ -1,6 +1,7 @@
 #include "record.h"
 
 #include "../state.h"
+#include "imports.h"
 
 /* ---- look-up ---- */
 
@@ -312,12 +313,7 @@ record_stamp(RecordInfo *info, PyObject *effect)
     if (*slot != NULL) {
         return 0;
     }
-    PyObject *module = PyImport_ImportModule("doeff._origin");
-    if (module == NULL) {
-        return -1;
-    }
-    PyObject *origin = PyObject_CallMethod(module, "capture", NULL);
-    Py_DECREF(module);
+    PyObject *origin = import_call("doeff._origin", "capture", "()");
     if (origin == NULL) {
         return -1;
     }
@@ -510,12 +506,7 @@ record_setattro(PyObject *op, PyObject *name, PyObject *value)
     if (!exact && find_name(info->names, info->nfields, name) < 0) {
         return PyObject_GenericSetAttr(op, name, value);
     }
-    PyObject *module = PyImport_ImportModule("dataclasses");
-    if (module == NULL) {
-        return -1;
-    }
-    PyObject *error = PyObject_GetAttrString(module, "FrozenInstanceError");
-    Py_DECREF(module);
+    PyObject *error = import_attr("dataclasses", "FrozenInstanceError");
     if (error != NULL) {
         PyErr_Format(error, value == NULL ? "cannot delete field %R" : "cannot assign to field %R", name);
         Py_DECREF(error);
@@ -527,12 +518,7 @@ static PyObject *
 record_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     RecordInfo *info = info_of(op);
-    PyObject *module = PyImport_ImportModule("doeff._engine");
-    if (module == NULL) {
-        return NULL;
-    }
-    PyObject *restore = PyObject_GetAttrString(module, "_restore_record");
-    Py_DECREF(module);
+    PyObject *restore = import_attr("doeff._engine", "_restore_record");
     if (restore == NULL) {
         return NULL;
     }
@@ -734,9 +720,7 @@ info_getattro(PyObject *op, PyObject *name)
 static PyObject *
 info_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *module = PyImport_ImportModule("doeff._engine");
-    PyObject *find = module == NULL ? NULL : PyObject_GetAttrString(module, "_record_info");
-    Py_XDECREF(module);
+    PyObject *find = import_attr("doeff._engine", "_record_info");
     return find == NULL ? NULL : Py_BuildValue("N(O)", find, ((RecordInfo *)op)->type);
 }
 

@@ -1,6 +1,7 @@
 #include "../effects/effects.h"
 #include "../machine/cesk.h"
 #include "../machine/kontinuation.h"
+#include "../support/imports.h"
 #include "v1.h"
 
 /* ---- errors that name the handler ---- */
@@ -138,12 +139,8 @@ is_plain(EngineState *st, DoeffHandlerContext *ctx, const FrameOutcome *o)
 static DoeffStep
 begin_request(DoeffContext *cx, DoeffHandlerContext *ctx, const FrameOutcome *o, PyObject **out)
 {
-    PyObject *module = PyImport_ImportModule("doeff._v1");
-    PyObject *body = NULL;
-    if (module != NULL) {
-        body = PyObject_CallMethod(module, "answer", "OOOOO", o->out, o->env, o->store, o->k, ctx->node->handler);
-        Py_DECREF(module);
-    }
+    PyObject *body =
+        import_call("doeff._v1", "answer", "(OOOOO)", o->out, o->env, o->store, o->k, ctx->node->handler);
     if (body == NULL || cesk_adopt_store(cx, o->store) < 0) {
         Py_XDECREF(body);
         return DOEFF_RAISE;

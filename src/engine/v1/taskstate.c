@@ -1,5 +1,6 @@
 #include "../machine/cesk.h"
 #include "../machine/kontinuation.h"
+#include "../support/imports.h"
 #include "v1.h"
 
 /* The fields, in the order of the constructor's arguments. */
@@ -53,14 +54,8 @@ task_state_done(TaskState *state)
 static PyObject *
 ready(PyObject *value /* borrowed or NULL */)
 {
-    PyObject *module = PyImport_ImportModule("doeff.cesk.state");
-    PyObject *status = NULL;
-    if (module != NULL) {
-        status = value == NULL ? PyObject_CallMethod(module, "Ready", NULL)
-                               : PyObject_CallMethod(module, "Ready", "O", value);
-        Py_DECREF(module);
-    }
-    return status;
+    return value == NULL ? import_call("doeff.cesk.state", "Ready", "()")
+                         : import_call("doeff.cesk.state", "Ready", "(O)", value);
 }
 
 /* The field (borrowed); control and status are made if nobody has asked before. */

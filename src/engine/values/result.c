@@ -1,5 +1,7 @@
 #include "result.h"
 
+#include "../support/imports.h"
+
 /* ---- which of the two ---- */
 
 typedef enum { SIDE_WRONG = -1, SIDE_BAD = 0, SIDE_GOOD = 1 } Side;
@@ -241,13 +243,7 @@ result_recover(PyObject *self, PyObject *f)
 static PyObject *
 program_method(PyObject *self, const char *name, PyObject *arg)
 {
-    PyObject *module = PyImport_ImportModule("doeff._result_programs");
-    if (module == NULL) {
-        return NULL;
-    }
-    PyObject *program = PyObject_CallMethod(module, name, "OO", self, arg);
-    Py_DECREF(module);
-    return program;
+    return import_call("doeff._result_programs", name, "(OO)", self, arg);
 }
 
 static PyObject *
