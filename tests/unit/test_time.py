@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from fractions import Fraction
@@ -24,6 +25,8 @@ from doeff import (
     WaitUntil,
     WithHandler,
     _clock,
+    async_handlers_preset,
+    async_run,
     do,
     sync_handlers_preset,
     sync_run,
@@ -534,3 +537,48 @@ def test_an_error_of_the_target_is_raised_where_it_is_awaited():
         return (yield Safe(Wait(task))).error
 
     assert isinstance(value(main()), ZeroDivisionError)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_ti_8_the_wall_clock_is_set_during_a_wait(monkeypatch, hours):
+    class Simulated(asyncio.SelectorEventLoop):
+        now = 0.0
+
+        def time(self):
+            return self.now
+
+        def _run_once(self):
+            if not self._ready and self._scheduled:
+                self.now = max(self.now, self._scheduled[0].when())
+            super()._run_once()
+
+    loop = Simulated()
+    begun = _clock.wall()
+
+    def wall():
+        return begun + int(1e9 * (loop.now + (hours * 3600 if loop.now > 100 else 0)))
+
+    monkeypatch.setattr(_clock, "wall", wall)
+    target = _clock._EPOCH + timedelta(microseconds=begun / 1000, hours=3)
+    log = []
+
+    @do
+    def waits(name):
+        yield WaitUntil(target)
+        log.append((name, loop.now))
+
+    @do
+    def main():
+        first = yield Spawn(waits("first"))
+        yield turns(2)
+        yield Delay(50)
+        yield Gather(waits("second"), waits("third"), first)
+
+    try:
+        loop.run_until_complete(async_run(main(), async_handlers_preset))
+    finally:
+        loop.close()
+    names, times = zip(*log, strict=True)
+    assert names == ("first", "second", "third")
+    due = (3 - hours) * 3600
+    assert all(due <= moment < due + 60 for moment in times)

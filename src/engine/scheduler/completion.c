@@ -319,8 +319,11 @@ until_deadline(DoeffQueue *q)
         if (q->scheduler != s) { /* an event loop's clock is Python code: the run has ended meanwhile */
             return 0;
         }
-        left = s->timers > 0 ? s->heap[0].when - now : -1;
-        left = s->timers > 0 && left < 0 ? 0 : left;
+        if (s->timers > 0) {
+            left = s->heap[0].when - now;
+            left = s->look_at != 0 && s->look_at - now < left ? s->look_at - now : left;
+            left = left < 0 ? 0 : left;
+        }
     }
     if (DOEFF_UNLIKELY(s->stall_at != 0)) {
         long long look = s->stall_at - queue_clock_ns();

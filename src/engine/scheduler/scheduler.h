@@ -211,6 +211,7 @@ typedef struct DoeffScheduler {
     PyObject *clock;          /* the controlled clock, as stored; strong or NULL: real time */
     long long clock_ns;       /* the same in ns */
     long long wall_offset;    /* ns from the wall clock to the run's, as deadlines of times of day are reckoned */
+    long long look_at;        /* when to look whether the wall clock has been set, on the run's clock; 0: nobody waits for it */
     long long skew;           /* ns that a wait handler has let the real clock jump */
     long long close_at;       /* ns, while closing */
     /* how main ended */

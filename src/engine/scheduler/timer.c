@@ -146,17 +146,34 @@ clock_difference(PyObject *a, PyObject *b)
     return as_ns(ns);
 }
 
-/* Tasks that wait for a time of day do so on the controlled clock from now on; -1 with an error. */
-static int
-targets_move(DoeffScheduler *s)
+/* Tasks that wait for a time of day: a list, since the heap moves under our hands; NULL with an error. */
+static PyObject *
+tasks_with_targets(DoeffScheduler *s)
 {
-    PyObject *tasks = PyList_New(0); /* the heap moves under our hands */
+    PyObject *tasks = PyList_New(0);
     for (Py_ssize_t i = 0; tasks != NULL && i < s->timers; i++) {
         DoeffTask *t = s->heap[i].task;
         if (t != NULL && t->answer != NULL && PyList_Append(tasks, (PyObject *)t) < 0) {
             Py_CLEAR(tasks);
         }
     }
+    return tasks;
+}
+
+static void
+move_timer(DoeffScheduler *s, DoeffTask *t, long long when)
+{
+    Timer timer = s->heap[t->timer];
+    timer_remove(s, t->timer);
+    timer.when = when;
+    sift_up(s, s->timers++, timer);
+}
+
+/* They do so on the controlled clock from now on; -1 with an error. */
+static int
+targets_move(DoeffScheduler *s)
+{
+    PyObject *tasks = tasks_with_targets(s);
     for (Py_ssize_t i = 0; tasks != NULL && i < PyList_GET_SIZE(tasks); i++) {
         DoeffTask *t = (DoeffTask *)PyList_GET_ITEM(tasks, i);
         long long ns = clock_difference(t->answer, s->clock);
@@ -168,10 +185,7 @@ targets_move(DoeffScheduler *s)
             PyErr_Clear(); /* a clock of numbers: so much longer as it was to last */
             continue;
         }
-        Timer timer = s->heap[t->timer];
-        timer_remove(s, t->timer);
-        timer.when = ns;
-        sift_up(s, s->timers++, timer);
+        move_timer(s, t, ns);
     }
     Py_XDECREF(tasks);
     return tasks == NULL ? -1 : 0;
@@ -261,34 +275,47 @@ later_by(long long when, long long ns)
 }
 
 #define CLOCKS_AGREE 1000000 /* ns that two looks at both clocks may differ by: equal targets have equal deadlines */
+#define LOOK_EVERY 10000000000 /* ns after which a clock that was set is noticed */
 #define LOOK_MOST 200000     /* ns that a look may take before it is taken again */
+
+/* Both clocks at one moment; -1 with an error. */
+static int
+look_at_clocks(DoeffScheduler *s, long long *wall, long long *now)
+{
+    long long before;
+    int looks = 0;
+    *now = timer_now(s);
+    do {
+        before = *now;
+        *wall = ask_clock("wall", NULL);
+        if (*wall == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        *now = timer_now(s);
+    } while (*now - before > LOOK_MOST && ++looks < 3);
+    *wall += s->skew;
+    return 0;
+}
+
+static int
+clocks_agree(DoeffScheduler *s, long long offset)
+{
+    return offset - s->wall_offset <= CLOCKS_AGREE && s->wall_offset - offset <= CLOCKS_AGREE;
+}
 
 /* The deadline for a time of the wall clock: 1 if that lies ahead, 0 if it has come; -1 with an error. */
 static int
 wall_deadline(DoeffScheduler *s, PyObject *target, long long *when)
 {
-    long long at = ask_clock("instant", target);
-    if (at == -1 && PyErr_Occurred()) {
+    long long at = ask_clock("instant", target), wall, now;
+    if ((at == -1 && PyErr_Occurred()) || look_at_clocks(s, &wall, &now) < 0) {
         return -1;
     }
-    long long wall, now = timer_now(s), before;
-    int looks = 0;
-    do {
-        before = now;
-        wall = ask_clock("wall", NULL);
-        if (wall == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-        now = timer_now(s);
-    } while (now - before > LOOK_MOST && ++looks < 3);
-    wall += s->skew;
     if (at <= wall) {
         return 0;
     }
-    long long offset = now - wall;
-    if (offset - s->wall_offset > CLOCKS_AGREE || s->wall_offset - offset > CLOCKS_AGREE
-        || later_by(at, s->wall_offset) <= now) {
-        s->wall_offset = offset;
+    if (!clocks_agree(s, now - wall) || later_by(at, s->wall_offset) <= now) {
+        s->wall_offset = now - wall;
     }
     *when = later_by(at, s->wall_offset);
     return 1;
@@ -319,10 +346,40 @@ target_reached(DoeffScheduler *s, DoeffTask *t)
     return ahead == 0;
 }
 
+/* The wall clock has been set, or the machine was asleep: times of day are reckoned anew. -1 with an error. */
+static int
+targets_follow(DoeffScheduler *s)
+{
+    PyObject *tasks = tasks_with_targets(s);
+    long long wall, now;
+    if (tasks == NULL || look_at_clocks(s, &wall, &now) < 0) {
+        Py_XDECREF(tasks);
+        return -1;
+    }
+    s->look_at = PyList_GET_SIZE(tasks) > 0 ? later_by(now, LOOK_EVERY) : 0;
+    int agree = clocks_agree(s, now - wall);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tasks) && !agree; i++) {
+        DoeffTask *t = (DoeffTask *)PyList_GET_ITEM(tasks, i);
+        long long when = now;
+        if (wall_deadline(s, t->answer, &when) < 0) { /* at once: it gets the error */
+            PyErr_Clear();
+        }
+        move_timer(s, t, when);
+    }
+    Py_DECREF(tasks);
+    return 0;
+}
+
 void
 timer_fire(DoeffScheduler *s)
 {
     long long now = timer_now(s);
+    if (DOEFF_UNLIKELY(s->look_at != 0) && now >= s->look_at && s->clock == NULL) {
+        s->look_at = later_by(now, LOOK_EVERY);
+        if (targets_follow(s) < 0) {
+            PyErr_ExceptionMatches(PyExc_Exception) ? PyErr_Clear() : scheduler_interrupted(s, PyErr_GetRaisedException());
+        }
+    }
     while (s->timers > 0 && s->heap[0].when <= now) {
         DoeffTask *t = s->heap[0].task;
         if (t == NULL) {
@@ -357,6 +414,9 @@ sleep_until(DoeffScheduler *s, long long when, PyObject *target)
     DoeffTask *t = s->current;
     if (timer_add(s, when, t, NULL) < 0) {
         return DOEFF_RAISE;
+    }
+    if (target != NULL && s->clock == NULL && s->look_at == 0) {
+        s->look_at = later_by(timer_now(s), LOOK_EVERY);
     }
     t->answer = Py_XNewRef(target);
     t->waits = WAITS_TIME;
