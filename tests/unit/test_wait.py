@@ -718,3 +718,11 @@ def test_a_wait_that_does_not_block_has_no_wake_up_priority():
 
     value(main())
     assert log == ["high", "high", "low", "low", "low"]
+
+
+@pytest.mark.parametrize("wait", [Wait, Race])
+def test_a_list_is_no_handle(wait):
+    with pytest.raises(
+        TypeError, match=r"got list \(several at once: Gather\(\*tasks\) or Race"
+    ):
+        wait([])

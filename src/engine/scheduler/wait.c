@@ -136,7 +136,8 @@ waitable_of(EngineState *st, PyObject *op)
     if (!PyErr_Occurred()) {
         const char *hint = Py_IS_TYPE(op, st->rec.Spawn->type)          ? " (yield the Spawn, that gives the Task)"
                            : PyType_IsSubtype(Py_TYPE(op), st->Program_Type) ? " (a program: Spawn it first)"
-                                                                             : "";
+                           : PyList_Check(op) || PyTuple_Check(op) ? " (several at once: Gather(*tasks) or Race(*tasks))"
+                                                                   : "";
         PyErr_Format(PyExc_TypeError, "only tasks, futures and external promises can be waited for, got %s%s",
                      type_name(op), hint);
     }
