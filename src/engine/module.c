@@ -72,6 +72,7 @@ drain(EngineState *st)
     handler_show_resumption(st);
     freelist_drain(&st->free_resumptions);
     freelist_drain(&st->free_machines);
+    freelist_drain(&st->free_tasks);
     freelist_drain(&st->free_results);
     freelist_drain(&st->free_task_states);
     freelist_drain(&st->free_kontinuations);

@@ -163,6 +163,7 @@ typedef struct EngineState {
     CallPool calls[CALL_POOLS]; /* by number of arguments */
     int calls_left; /* to be made the short way, before those still alive are shown to the collector */
     DoeffFreeList free_machines;
+    DoeffFreeList free_tasks;
     DoeffFreeList free_results;
     DoeffFreeList free_task_states;
     DoeffFreeList free_kontinuations;

@@ -142,6 +142,7 @@ def note_unraisable(what):
         isinstance(what.exc_value, MemoryError)
         or what.exc_type is MemoryError
         or isinstance(getattr(what.exc_value, "__cause__", None), MemoryError)
+        or interpreter_lost(repr(what.exc_value))
     )
     if memory or "generator ignored GeneratorExit" in str(what.exc_value):
         told_aside.append(True)

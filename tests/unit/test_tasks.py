@@ -453,6 +453,144 @@ def test_table_2_4_context_variables():
     assert variable.get() == "none"
 
 
+def test_each_task_has_the_context_variables_of_its_own_spawn():
+    variable = contextvars.ContextVar("v")
+    same, log = object(), []
+
+    @do
+    def child(i):
+        seen = variable.get()
+        for given in (same, i):
+            token = variable.set(given)
+            yield turns(2)
+            assert variable.get() is given
+            variable.reset(token)
+            yield turns(1)
+            assert variable.get() is seen
+        log.append(seen)
+
+    @do
+    def main():
+        tasks = []
+        for i in range(12):
+            variable.set((same, same, i)[i % 3])
+            tasks.append((yield Spawn(child(i))))
+        variable.set("later")
+        yield Gather(*tasks)
+
+    contextvars.copy_context().run(lambda: value(main()))
+    assert log == [(same, same, i)[i % 3] for i in range(12)]
+
+
+@pytest.mark.parametrize("arguments", [0, 1, 4, 5, 9])
+@pytest.mark.parametrize("keyword", [0, 1])
+def test_a_spawned_call_gets_its_arguments_when_it_runs(arguments, keyword):
+    calls = []
+
+    @do
+    def generator(*args, **kwargs):
+        calls.append("generator")
+        return args, kwargs
+        yield
+
+    @do
+    def plain(*args, **kwargs):
+        calls.append("plain")
+        return args, kwargs
+
+    given = tuple([i] for i in range(arguments))
+    named = {"key": object()} if keyword else {}
+
+    @do
+    def main():
+        tasks = []
+        for kind in (generator, plain):
+            tasks.append((yield Spawn(kind(*given, **named))))
+        assert calls == []
+        return (yield Gather(*tasks))
+
+    results = value(main())
+    assert calls == ["generator", "plain"]
+    for args, kwargs in results:
+        assert all(a is b for a, b in zip(args, given, strict=True))
+        assert kwargs == named
+
+
+def test_wrong_arguments_are_an_error_of_the_task():
+    @do
+    def main():
+        task = yield Spawn(returns(1, 2))
+        return (yield Safe(Wait(task)))
+
+    failed = value(main())
+    assert "returns() takes 1 positional argument but 2" in str(failed.error)
+
+
+def test_a_program_among_the_arguments_is_run_by_the_task():
+    @do
+    def main():
+        yield Put("where", "main")
+        task = yield Spawn(returns(Put("where", "task")))
+        yield Wait(task)
+        return (yield Get("where"))
+
+    assert value(main()) == "main"
+
+
+def test_what_a_new_task_holds_goes_with_it():
+    class Thing:
+        pass
+
+    @do
+    def main():
+        thing = Thing()
+        known = weakref.ref(thing)
+        task = yield Spawn(returns(thing))
+        del thing
+        gc.collect()
+        assert known() is not None
+        assert repr(task) == "<Task returns backend='thread' new>"
+        yield Cancel(task)
+        return known() is None, (yield task.is_done())
+
+    assert value(main()) == (True, True)
+
+
+def test_a_blocked_task_keeps_handlers_environment_and_locals():
+    @do
+    def answers(effect, ctx):
+        if type(effect).__name__ == "AskEffect":
+            return (yield ctx.resume("handled"))
+        return (yield effect)
+
+    @do
+    def child(promise):
+        there = yield Ask("a")
+        woken = yield Wait(promise.future)
+        return there, woken, (yield Ask("a")), (yield Ask("b"))
+
+    @do
+    def inside(promise):
+        return (yield Spawn(child(promise)))
+
+    @do
+    def main():
+        promise = yield CreatePromise()
+        plain = yield Spawn(child(promise))
+        local = yield Local({"a": "local"}, inside(promise))
+        handled = yield WithHandler(answers, inside(promise))
+        yield turns(3)
+        gc.collect()
+        yield CompletePromise(promise, "woken")
+        return (yield Gather(plain, local, handled))
+
+    assert value(main(), env={"a": 1, "b": 2}) == [
+        (1, "woken", 1, 2),
+        ("local", "woken", "local", 2),
+        ("handled", "woken", "handled", "handled"),
+    ]
+
+
 def test_table_2_4_the_clock_belongs_to_the_run():
     @do
     def child():

@@ -225,6 +225,23 @@ DoeffFiber *fiber_new_in(void *block, DoeffFiber *parent, HandlerNode *node /* b
 void fiber_free(EngineState *st, DoeffFiber *fiber);
 /* Gives up a frame that is on no stack any more; a generator that nobody else holds is closed. */
 void frame_release(EngineState *st, DoeffFrame frame);
+/* The same for one that has run out of frames. */
+static inline void
+fiber_free_empty(EngineState *st, DoeffFiber *fiber)
+{
+    if (DOEFF_UNLIKELY(fiber->attached != NULL || fiber->hinted || fiber->frames != fiber->inline_frames)) {
+        fiber_free(st, fiber);
+        return;
+    }
+    HandlerNode *node = fiber->node;
+    PyObject *ret_env = fiber->ret_env;
+    if (!freelist_push_raw(&st->free_fibers, fiber)) {
+        PyMem_Free(fiber);
+    }
+    Py_DECREF(node);
+    Py_XDECREF(ret_env);
+}
+
 /* Frees top and all its parents, innermost frame first. */
 void fiber_free_chain(EngineState *st, DoeffFiber *top);
 /* A chain is being abandoned: only what lies outside it is in force in it from now on. */

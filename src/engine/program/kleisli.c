@@ -273,29 +273,6 @@ kleisli_call_start(DoeffContext *cx, PyObject *program, PyObject **out)
     return call_done(call, function_outcome(cx, kleisli, result, out));
 }
 
-PyObject *
-kleisli_begin(EngineState *st, PyObject *program, PyObject **generator)
-{
-    *generator = NULL;
-    if (!Py_IS_TYPE(program, st->KleisliCall_Type)) {
-        return NULL;
-    }
-    KleisliCall *call = (KleisliCall *)program;
-    PyObject *func = call->kleisli->func;
-    if (!PyFunction_Check(func)
-        || !(((PyCodeObject *)PyFunction_GET_CODE(func))->co_flags & CO_GENERATOR) || has_programs(st, call)) {
-        return NULL;
-    }
-    PyObject *result = function_call(func, call->args, positionals_of(call), call->kwnames);
-    if (DOEFF_LIKELY(result != NULL && PyGen_CheckExact(result))) {
-        *generator = result;
-        return Py_NewRef((PyObject *)call->kleisli);
-    }
-    PyErr_Clear(); /* wrong arguments: they are the task's own error, raised when it runs */
-    Py_XDECREF(result);
-    return NULL;
-}
-
 /* ---- handlers ---- */
 
 DoeffStep
@@ -443,6 +420,21 @@ kleisli_keep_unseen(EngineState *st, PyObject *program)
     }
 }
 
+int
+kleisli_take_apart(EngineState *st, PyObject *program, int most, PyObject **kleisli, PyObject **args)
+{
+    KleisliCall *call = (KleisliCall *)program;
+    if (!Py_IS_TYPE(program, st->KleisliCall_Type) || Py_REFCNT(program) != 2 || Py_SIZE(program) > most
+        || call->kwnames != NULL || call->created_at != NULL || call->bound || has_programs(st, call)) {
+        return -1;
+    }
+    *kleisli = Py_NewRef((PyObject *)call->kleisli);
+    for (Py_ssize_t i = 0; i < Py_SIZE(program); i++) {
+        args[i] = Py_NewRef(call->args[i]);
+    }
+    return (int)Py_SIZE(program);
+}
+
 /* The long way: no member of the pool is free, the time to show calls has come, or origins are recorded. */
 static PyObject *
 call_new_slowly(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL */, PyObject *const *args,
@@ -490,6 +482,33 @@ call_new(EngineState *st, Kleisli *kleisli, PyObject *self /* borrowed or NULL *
         return op;
     }
     return call_new_slowly(st, kleisli, self, args, n, kwnames);
+}
+
+PyObject *
+kleisli_begin(PyObject *kleisli, PyObject *const *args, int n)
+{
+    PyObject *func = ((Kleisli *)kleisli)->func;
+    if (!PyFunction_Check(func) || !(((PyCodeObject *)PyFunction_GET_CODE(func))->co_flags & CO_GENERATOR)) {
+        return NULL; /* anything else may run code of the user's, once */
+    }
+    PyObject *result = function_call(func, args, (size_t)n, NULL);
+    if (DOEFF_LIKELY(result != NULL && PyGen_CheckExact(result))) {
+        return result;
+    }
+    PyErr_Clear(); /* wrong arguments: performing the call finds that again */
+    Py_XDECREF(result);
+    return NULL;
+}
+
+PyObject *
+kleisli_put_together(EngineState *st, PyObject *kleisli, PyObject **args, int n)
+{
+    PyObject *call = call_new(st, (Kleisli *)kleisli, NULL, args, n, NULL);
+    Py_DECREF(kleisli);
+    for (int i = 0; i < n; i++) {
+        Py_DECREF(args[i]);
+    }
+    return call;
 }
 
 static int

@@ -60,9 +60,6 @@ typedef struct KleisliCall {
 /* Performs a call (stolen, but not by DOEFF_RAISE). DOEFF_PASS: *out is a generator on top that has not
  * begun (borrowed from its frame). */
 DoeffStep kleisli_call_start(DoeffContext *cx, PyObject *call, PyObject **out);
-/* The generator that performing the call (borrowed) at once would begin with, and the function that it is of (both
- * strong). NULL, no error: the program is to be performed when it is time. No code of the user's runs. */
-PyObject *kleisli_begin(EngineState *st, PyObject *program, PyObject **generator);
 /* Calls a Python handler with (effect, ctx), arguments as they are; its result frame is on top. */
 DoeffStep kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyObject *ctx,
                                PyObject **out);
@@ -73,6 +70,14 @@ void kleisli_show_calls(EngineState *st, PyObject *except);
 void kleisli_drain_calls(EngineState *st);
 /* A call that only its task and the effect that spawned it know: the collector need not see it. */
 void kleisli_keep_unseen(EngineState *st, PyObject *program);
+/* The number of its arguments, if program is such a call, plain and of so many at most: they and its KleisliProgram
+ * (all strong) say what it said. -1: it is anything else. */
+int kleisli_take_apart(EngineState *st, PyObject *program, int most, PyObject **kleisli, PyObject **args);
+/* The generator (strong) that performing the call of these parts begins with. NULL, no error: that does not begin with
+ * one; it is to be put together and performed. */
+PyObject *kleisli_begin(PyObject *kleisli, PyObject *const *args, int n);
+/* A call of that again (strong); NULL with an error. Takes its parts, also on failure. */
+PyObject *kleisli_put_together(EngineState *st, PyObject *kleisli, PyObject **args, int n);
 int kleisli_room_init(PyObject *module, EngineState *st);
 
 #endif

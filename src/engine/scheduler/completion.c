@@ -217,7 +217,7 @@ apply(DoeffQueue *q, ExternalPromise *p)
     Py_DECREF((PyObject *)p);
 }
 
-void
+DOEFF_ALWAYS_INLINED void
 queue_apply(DoeffQueue *q)
 {
     DoeffFuture *future;

@@ -2,6 +2,7 @@
 #include "scheduler.h"
 
 #include "../aio/aio.h"
+#include "../program/kleisli.h"
 #include "../program/program.h"
 #include "../report/trace.h"
 
@@ -239,7 +240,7 @@ traverse_unseen(PyObject *op, visitproc visit, void *arg)
 int
 scheduler_traverse_hidden(DoeffTask *t, visitproc visit, void *arg)
 {
-    int failed = t->context == NULL ? 0 : traverse_unseen(t->context, visit, arg);
+    int failed = !t->context_hidden || t->context == NULL ? 0 : traverse_unseen(t->context, visit, arg);
     if (t->node != NULL) {
         return failed || t->generator == NULL ? failed : traverse_unseen(t->generator, visit, arg);
     }
@@ -281,7 +282,7 @@ fold(DoeffScheduler *s, DoeffTask *t)
     t->function = fiber->frames[0].b;
     PyObject_GC_UnTrack(t->generator);
     fiber->len = 0;
-    fiber_free(st, fiber);
+    fiber_free_empty(st, fiber);
     return 1;
 }
 
@@ -305,11 +306,11 @@ unfold(DoeffScheduler *s, DoeffTask *t)
     PyObject *generator = t->generator;
     if (generator != NULL) {
         fiber->frames[fiber->len++] = (DoeffFrame){&return_frame, generator, t->function};
+        t->function = NULL;
         PyObject_GC_Track(generator);
     }
     fiber->ret_env = Py_NewRef(t->env); /* what it began with */
     t->fiber = fiber;
-    t->function = NULL;
     Py_CLEAR(t->node);
     return 0;
 }
@@ -366,6 +367,7 @@ keep_state(DoeffMachine *m, DoeffTask *t)
     t->scopes = cx->scopes;
     keep_store(cx, t);
     m->fiber = NULL;
+    m->scope_base = NULL;
     cx->env = cx->scopes = NULL;
 }
 
@@ -417,7 +419,14 @@ load(DoeffMachine *m, DoeffTask *t)
     else if (unfold(m->scheduler, t) < 0) {
         return -1;
     }
-    t->started = 1;
+    if (!t->started) {
+        PyObject *own = PyContext_Copy(t->context);
+        if (own == NULL) {
+            return -1;
+        }
+        Py_SETREF(t->context, own);
+        t->started = 1;
+    }
     m->fiber = t->fiber;
     cx->env = t->env;
     cx->scopes = t->scopes;
@@ -446,6 +455,17 @@ unload(DoeffMachine *m)
 /* ---- answers ---- */
 
 static void
+drop_call(DoeffTask *t)
+{
+    PyObject *args[TASK_ARGS];
+    memcpy(args, t->args, sizeof(args));
+    Py_CLEAR(t->function);
+    for (int i = 0; i < t->nargs; i++) {
+        Py_DECREF(args[i]);
+    }
+}
+
+static void
 drop_answer(DoeffScheduler *s, DoeffTask *t)
 {
     PyObject *answer = t->answer;
@@ -457,6 +477,9 @@ drop_answer(DoeffScheduler *s, DoeffTask *t)
     }
     else if (kind == ANSWER_PERMIT) {
         semaphore_hand_on(s, answer);
+    }
+    else if (kind == ANSWER_CALL) {
+        drop_call(t);
     }
     else if (kind == ANSWER_PROGRAM) {
         await_abandon(s->machine->cx.st, answer);
@@ -479,6 +502,23 @@ take_answer(DoeffScheduler *s, DoeffTask *t, PyObject **out)
     case ANSWER_PROGRAM:
         *out = answer;
         return DOEFF_PROGRAM;
+    case ANSWER_CALL: {
+        PyObject *args[TASK_ARGS], *function = t->function;
+        memcpy(args, t->args, sizeof(args));
+        t->function = NULL;
+        PyObject *generator = s->machine->turns > 0 ? NULL : kleisli_begin(function, args, t->nargs);
+        if (DOEFF_UNLIKELY(generator == NULL)) { /* or a turn of its own begins with the call */
+            *out = kleisli_put_together(s->machine->cx.st, function, args, t->nargs);
+            return *out == NULL ? DOEFF_RAISE : DOEFF_PROGRAM;
+        }
+        DoeffFiber *fiber = s->machine->fiber; /* which is new */
+        fiber->frames[fiber->len++] = (DoeffFrame){&return_frame, generator, function};
+        for (int i = 0; i < t->nargs; i++) {
+            Py_DECREF(args[i]);
+        }
+        *out = Py_NewRef(Py_None);
+        return DOEFF_VALUE;
+    }
     case ANSWER_ERROR:
         PyErr_SetRaisedException(answer);
         return DOEFF_RAISE;
@@ -1044,8 +1084,10 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
     DoeffTask *old = s->current;
     Py_CLEAR(s->granted);
     if (old == NULL) {
-        return_main_store(m);
-        unload(m); /* the wait handler's fiber */
+        if (m->fiber != NULL) { /* the wait handler's */
+            return_main_store(m);
+            unload(m);
+        }
     }
     else if (DOEFF_UNLIKELY(s->thrown != NULL)) { /* while its effect made it wait */
         PyObject *error = s->thrown;
@@ -1062,6 +1104,10 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
             save(m, old);
             if (!fold(s, old)) {
                 hide_generators(old);
+            }
+            if (old->context != NULL) {
+                PyObject_GC_UnTrack(old->context);
+                old->context_hidden = 1;
             }
             if (old->group != NULL) {
                 group_next(s, old->group);
@@ -1167,6 +1213,9 @@ scheduler_task_over(DoeffMachine *m, PyObject *value, PyObject *error)
         Py_SETREF(value, Py_NewRef(task_latest_cancel(t)));
         state = WAITABLE_CANCELLED;
     }
+    DoeffFiber *fiber = m->fiber;
+    m->fiber = NULL;
+    fiber_free_empty(m->cx.st, fiber);
     save(m, t);
     s->current = NULL;
     task_end(s, t, state, error != NULL ? error : value);
@@ -1198,18 +1247,15 @@ group_leave(DoeffScheduler *s, DoeffTask *t)
 /* ---- the object ---- */
 
 DoeffScheduler *
-scheduler_of(DoeffContext *cx)
+scheduler_new(DoeffContext *cx)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     EngineState *st = cx->st;
     DoeffScheduler *s = m->scheduler;
-    if (DOEFF_LIKELY(s != NULL)) {
-        if (s->current == NULL) {
-            PyErr_SetString(PyExc_RuntimeError, "a wait handler runs while no task does: it cannot perform effects "
-                                                "of tasks");
-            return NULL;
-        }
-        return s;
+    if (s != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a wait handler runs while no task does: it cannot perform effects "
+                                            "of tasks");
+        return NULL;
     }
     s = PyMem_Calloc(1, sizeof(DoeffScheduler));
     if (s == NULL) {
@@ -1293,6 +1339,7 @@ scheduler_free(DoeffMachine *m)
     }
     Py_DECREF((PyObject *)s->queue);
     Py_XDECREF((PyObject *)s->node);
+    Py_XDECREF(s->snapshot);
     Py_XDECREF(s->clock);
     Py_XDECREF(s->interrupt);
     Py_XDECREF(s->thrown);
@@ -1318,6 +1365,7 @@ int
 scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg)
 {
     Py_VISIT(s->node);
+    Py_VISIT(s->snapshot);
     Py_VISIT(s->queue);
     Py_VISIT(s->clock);
     Py_VISIT(s->interrupt);

@@ -11,7 +11,8 @@
  *   over        the waitable that every task begins with is settled
  *
  * The continuation of a task that is not running is a stack of fibers, or it is folded: of a new one, and of a
- * blocked one that consists of one generator, only the handlers and that generator are kept, in the task itself.
+ * blocked one that consists of one generator, only the handlers and that generator are kept, in the task itself. A
+ * new one's call of a @do function is kept there too, in its parts.
  *
  * Live tasks form a list in order of creation, which owns them; nothing of a live task is known to the cyclic
  * collector but through the machine. A Task object is its own handle: what outlives the end is that object with
@@ -87,6 +88,7 @@ typedef enum { /* what a task goes on with */
     ANSWER_ERROR,
     ANSWER_PROGRAM,
     ANSWER_ERROR_AGAIN, /* answer is (error, traceback): others may raise the same error before it is delivered */
+    ANSWER_CALL,    /* of task->function: the program of a new one */
     ANSWER_OUTCOME, /* answer is a settled waitable */
     ANSWER_ROW,     /* task->row is settled */
     ANSWER_PERMIT,  /* answer is the semaphore whose permit was handed over */
@@ -109,6 +111,8 @@ typedef struct DoeffGroup {
     DoeffTask *ready, *ready_last; /* other members that could run */
 } DoeffGroup;
 
+#define TASK_ARGS 4 /* that lie in the room of a Waiter; a call with more is kept as it is */
+
 struct DoeffTask {
     DoeffWaitable w;
     DoeffTask *older, *newer; /* the list of live tasks; of failures nobody asked for once over */
@@ -118,10 +122,10 @@ struct DoeffTask {
         DoeffFiber *fiber;    /* top of its continuation while it is not running */
         PyObject *generator;  /* folded: all of it; NULL: none, it begins with a program; strong, untracked */
     };
-    PyObject *function;       /* folded: the generator's KleisliProgram; strong or NULL */
+    PyObject *function;       /* folded: the KleisliProgram of the generator or of the call; strong or NULL */
     PyObject *env, *store, *scopes; /* while it is not running; store NULL in a group; strong */
     PyObject *scope_base;     /* the scopes of the caller that a group member tells to as well; strong or NULL */
-    PyObject *context;        /* contextvars.Context; strong; NULL: the caller's own (main) */
+    PyObject *context;        /* contextvars.Context, of a new one the snapshot; strong; NULL: the caller's own (main) */
     PyObject *answer;         /* what it goes on with; strong */
     union {
         DoeffGroup *group;    /* live; NULL: the store is its own */
@@ -130,6 +134,7 @@ struct DoeffTask {
     PyObject *cancel;         /* the error of the cancellation that was delivered, a list if there were several; strong or NULL */
     struct DoeffNursery *scope; /* the Scope that it was spawned in, or a task above it; strong or NULL */
     union {
+        PyObject *args[TASK_ARGS]; /* of a call; strong */
         Waiter one;
         Waiting *row;
         Py_ssize_t timer;
@@ -146,6 +151,10 @@ struct DoeffTask {
     unsigned char store_shared : 1;
     unsigned char listed : 1; /* in its reporter's list */
     unsigned char hidden : 1; /* the generators of its innermost fiber are not known to the collector */
+    unsigned char context_hidden : 1; /* nor is its context */
+    unsigned char nargs : 3;  /* ANSWER_CALL */
+    unsigned char tracked : 1; /* it is over, and known to the collector */
+    unsigned char finalized : 1; /* the collector remembers that: never to be used again */
     int spawned_at;           /* offset of the instruction in spawned_in */
     PyCodeObject *spawned_in; /* where Spawn was performed; strong or NULL */
 };
@@ -234,6 +243,8 @@ typedef struct DoeffScheduler {
     long long stall_at;       /* ns, when to look next for what is awaited for too long; 0: not yet said */
     struct DoeffEvents *events; /* what happens is told to somebody (events.h); owned; NULL: nobody */
     PyObject *schedule;       /* how to choose (schedule.c); borrowed from the machine; NULL: first in, first out */
+    PyObject *snapshot;       /* contextvars.Context as it was at the last Spawn, never entered; strong or NULL */
+    PyObject *snapshot_map;   /* its variables; borrowed from it; NULL: not known */
     void *spare;              /* room for a fiber, so that waking does not fail when memory begins to; or NULL */
 } DoeffScheduler;
 
@@ -264,7 +275,15 @@ int scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg);
 
 /* ---- for the rooms of this folder ---- */
 
-DoeffScheduler *scheduler_of(DoeffContext *cx); /* made when first asked for; NULL with an error */
+DoeffScheduler *scheduler_new(DoeffContext *cx); /* NULL with an error */
+
+/* Made when first asked for; NULL with an error, also while no task runs. */
+static inline DoeffScheduler *
+scheduler_of(DoeffContext *cx)
+{
+    DoeffScheduler *s = MACHINE_OF(cx)->scheduler;
+    return DOEFF_LIKELY(s != NULL && s->current != NULL) ? s : scheduler_new(cx);
+}
 
 static inline DoeffScheduler *
 scheduler_if_any(DoeffContext *cx)

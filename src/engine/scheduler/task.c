@@ -16,11 +16,16 @@ task_check(EngineState *st, PyObject *op)
 
 /* ---- making one ---- */
 
+#define FREE_TASKS 4096 /* a megabyte: what spawns many at a time as a rule does so again */
+
 DoeffTask *
 task_alloc(EngineState *st, DoeffScheduler *s)
 {
-    DoeffTask *t = PyObject_GC_New(DoeffTask, st->Task_Type); /* shown to the collector once it is over */
-    if (t != NULL) {
+    DoeffTask *t = (DoeffTask *)freelist_pop(&st->free_tasks);
+    if (t == NULL) {
+        t = PyObject_GC_New(DoeffTask, st->Task_Type); /* shown to the collector once it is over */
+    }
+    if (DOEFF_LIKELY(t != NULL)) {
         memset((char *)t + sizeof(PyObject), 0, sizeof(DoeffTask) - sizeof(PyObject));
         t->w.run = s->run;
         t->priority = t->wake_priority = PRIORITY_NORMAL;
@@ -86,6 +91,40 @@ note_place(DoeffMachine *m, DoeffTask *t)
     Py_XDECREF(frame);
 }
 
+/* Of a context that has never been entered: its one referent, the map of its variables. arg: a PyObject *; the map
+ * comes out borrowed, anything else as NULL. */
+static int
+context_part(PyObject *op, void *arg)
+{
+    PyObject **map = arg;
+    if (*map != NULL) {
+        *map = NULL;
+        return 1;
+    }
+    *map = op;
+    return 0;
+}
+
+/* The variables as they are now (strong): one context for as long as they stay the same ones, of which each task makes
+ * its own when it starts. Two snapshots with one and the same map are equal, whatever happened in between. */
+static PyObject *
+context_snapshot(DoeffScheduler *s)
+{
+    PyObject *now = PyContext_CopyCurrent();
+    if (DOEFF_UNLIKELY(now == NULL)) {
+        return NULL;
+    }
+    PyObject *map = NULL;
+    (void)Py_TYPE(now)->tp_traverse(now, context_part, &map);
+    if (DOEFF_LIKELY(map != NULL && map == s->snapshot_map)) {
+        Py_DECREF(now);
+        return Py_NewRef(s->snapshot);
+    }
+    Py_XSETREF(s->snapshot, Py_NewRef(now));
+    s->snapshot_map = map;
+    return now;
+}
+
 static int
 join_group(DoeffScheduler *s, DoeffTask *t)
 {
@@ -119,10 +158,7 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
     t->answer = program;
     t->member = (unsigned char)member;
     t->priority = t->wake_priority = priority;
-    t->context = PyContext_CopyCurrent();
-    if (DOEFF_LIKELY(t->context != NULL)) {
-        PyObject_GC_UnTrack(t->context); /* a live task is a root: see drop_context */
-    }
+    t->context = context_snapshot(s);
     t->node = (HandlerNode *)Py_NewRef((PyObject *)node);
     if (t->context == NULL || nursery_child_new(s, t) < 0 || (member && join_group(s, t) < 0)) {
         Py_DECREF(t);
@@ -139,10 +175,6 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
         cx->store_shared = 1;
     }
     m->nodes_shared = 1;
-    t->function = kleisli_begin(st, program, &t->generator);
-    if (t->function != NULL) {
-        PyObject_GC_UnTrack(t->generator);
-    }
     note_place(m, t);
     t->older = s->newest;
     *(s->newest == NULL ? &s->oldest : &s->newest->newer) = t;
@@ -152,9 +184,11 @@ task_new(DoeffContext *cx, PyObject *program, HandlerNode *node, PyObject *env, 
         events_note(s, EVENT_SPAWNED, t, NULL, NULL);
     }
     t->answer = NULL;
-    if (t->generator != NULL) {
+    int nargs = kleisli_take_apart(st, program, TASK_ARGS, &t->function, t->args);
+    if (nargs >= 0) {
+        t->nargs = (unsigned char)nargs;
         Py_DECREF(program);
-        task_wake(s, t, ANSWER_VALUE, Py_NewRef(Py_None));
+        task_wake(s, t, ANSWER_CALL, NULL);
     }
     else {
         kleisli_keep_unseen(st, program);
@@ -176,14 +210,16 @@ unlink_live(DoeffScheduler *s, DoeffTask *t)
     s->swept_live -= t->swept;
 }
 
-/* The collector need not see a live task's context; its dealloc wants it tracked. */
+/* The collector need not see a blocked task's context; its dealloc wants it tracked. */
 static void
 drop_context(DoeffTask *t)
 {
     PyObject *context = t->context;
     t->context = NULL;
     if (context != NULL) {
-        PyObject_GC_Track(context);
+        if (t->context_hidden) {
+            PyObject_GC_Track(context);
+        }
         Py_DECREF(context);
     }
 }
@@ -208,7 +244,7 @@ drop_frames(DoeffScheduler *s, DoeffFiber *fiber)
     }
 }
 
-void
+DOEFF_ALWAYS_INLINED void
 task_release(DoeffScheduler *s, DoeffTask *t)
 {
     DoeffFiber *fiber = task_fiber(t);
@@ -222,13 +258,15 @@ task_release(DoeffScheduler *s, DoeffTask *t)
     if (t->group != NULL) {
         group_leave(s, t);
     }
-    int discarding = s->machine->discarding;
-    s->machine->discarding = 1;
-    if (t->node != NULL) {
-        task_drop_folded(s, t);
+    if (fiber != NULL || t->node != NULL) {
+        int discarding = s->machine->discarding;
+        s->machine->discarding = 1;
+        if (t->node != NULL) {
+            task_drop_folded(s, t);
+        }
+        fiber_free_chain(s->machine->cx.st, fiber);
+        s->machine->discarding = discarding;
     }
-    fiber_free_chain(s->machine->cx.st, fiber);
-    s->machine->discarding = discarding;
     Py_CLEAR(t->env);
     Py_CLEAR(t->store);
     Py_CLEAR(t->scopes);
@@ -279,6 +317,7 @@ task_end(DoeffScheduler *s, DoeffTask *t, WaitableState state, PyObject *outcome
     }
     if (Py_REFCNT(t) > 1 && may_be_in_cycle(t->w.outcome)) {
         PyObject_GC_Track((PyObject *)t);
+        t->tracked = 1;
     }
     Py_DECREF(t);
 }
@@ -536,9 +575,9 @@ task_name(DoeffTask *t)
         return PyUnicode_FromString("main");
     }
     PyObject *program = t->node == NULL        ? NULL
-                        : t->generator == NULL ? t->answer
-                        : t->started           ? t->generator
-                                               : t->function;
+                        : t->generator != NULL ? t->generator
+                        : t->function != NULL  ? t->function
+                                               : t->answer;
     EngineState *st = engine_state_of(Py_TYPE(t));
     DoeffFiber *root = task_fiber(t);
     while (root != NULL && root->parent != NULL) {
@@ -579,6 +618,9 @@ task_traverse_live(DoeffTask *t, visitproc visit, void *arg)
         Py_VISIT(t->generator);
         Py_VISIT(t->function);
     }
+    for (int i = 0; t->answer_kind == ANSWER_CALL && i < t->nargs; i++) {
+        Py_VISIT(t->args[i]);
+    }
     int failed = scheduler_traverse_hidden(t, visit, arg);
     return failed ? failed : fiber_traverse(task_fiber(t), visit, arg);
 }
@@ -613,6 +655,11 @@ task_free(PyObject *op)
     Py_XDECREF((PyObject *)t->spawned_in);
     Py_XDECREF((PyObject *)t->scope);
     waitable_clear(&t->w);
+    PyObject *module = ((PyHeapTypeObject *)tp)->ht_module;
+    EngineState *st = module == NULL || t->finalized ? NULL : PyModule_GetState(module);
+    if (DOEFF_LIKELY(st != NULL) && freelist_push_capped(&st->free_tasks, op, FREE_TASKS)) {
+        return 1;
+    }
     tp->tp_free(op);
     return 0;
 }
@@ -622,6 +669,7 @@ static void
 task_finalize(PyObject *op)
 {
     DoeffTask *t = (DoeffTask *)op;
+    t->finalized = 1;
     if (t->listed) {
         DoeffScheduler *s = t->reporter;
         leave_failures(t);
@@ -635,7 +683,8 @@ task_dealloc(PyObject *op)
     if (((DoeffTask *)op)->listed && PyObject_CallFinalizerFromDealloc(op) < 0) {
         return; /* whoever showed the warning has kept it */
     }
-    if (PyObject_GC_IsTracked(op)) {
+    if (((DoeffTask *)op)->tracked) {
+        ((DoeffTask *)op)->tracked = 0;
         PyObject_GC_UnTrack(op);
     }
     nesting_dealloc(engine_nesting_of(Py_TYPE(op)), op, task_dealloc, task_free);
@@ -832,6 +881,24 @@ spawn_stamped(RecordInfo *info, PyObject **f)
     return effect;
 }
 
+/* What spawn_init would make of a program alone. */
+static PyObject *
+spawn_plain(RecordInfo *info, PyObject *program)
+{
+    EngineState *st = info->st;
+    PyObject *effect = record_blank(info);
+    if (effect != NULL) {
+        RECORD_FIELD(effect, 0) = Py_NewRef(program);
+        RECORD_FIELD(effect, 1) = Py_NewRef(Py_None);
+        RECORD_FIELD(effect, 2) = Py_NewRef(st->empty_env);
+        RECORD_FIELD(effect, 3) = Py_NewRef(st->normal_priority);
+        RECORD_FIELD(effect, 4) = Py_NewRef(Py_False);
+        RECORD_FIELD(effect, 5) = NULL; /* created_at */
+        record_track(effect);
+    }
+    return effect;
+}
+
 /* Spawn(program, *, preferred_backend=None, priority=PRIORITY_NORMAL, daemon=False, **options) */
 static PyObject *
 spawn_construct(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -841,6 +908,10 @@ spawn_construct(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject 
     PyObject *f[6] = {NULL, Py_None, NULL, Py_None, Py_None, NULL}; /* borrowed; created_at */
     PyObject *options = NULL;
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (DOEFF_LIKELY(nargs == 1 && nkw == 0 && !st->record_origins)
+        && (Py_IS_TYPE(args[0], st->KleisliCall_Type) || program_check(st, args[0]))) {
+        return spawn_plain(info, args[0]);
+    }
     if (nargs > 1) {
         PyErr_Format(PyExc_TypeError, "Spawn() takes 1 positional argument but %zd were given", nargs);
         return NULL;
@@ -875,14 +946,6 @@ spawn_construct(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (f[0] == NULL) {
         PyErr_SetString(PyExc_TypeError, "Spawn() missing 1 required positional argument: 'program'");
         goto error;
-    }
-    if (DOEFF_LIKELY(nkw == 0) && program_check(st, f[0])) { /* what spawn_init would make of it */
-        f[1] = Py_NewRef(Py_None);
-        f[2] = Py_NewRef(st->empty_env);
-        f[3] = Py_NewRef(st->normal_priority);
-        f[4] = Py_NewRef(Py_False);
-        Py_INCREF(f[0]);
-        return spawn_stamped(info, f);
     }
     f[2] = options == NULL ? Py_None : options;
     for (int i = 0; i < 5; i++) {

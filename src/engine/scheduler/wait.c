@@ -148,6 +148,9 @@ waitable_of(EngineState *st, PyObject *op)
 static int
 check_waitable(EngineState *st, PyObject *op)
 {
+    if (DOEFF_LIKELY(Py_IS_TYPE(op, st->Task_Type))) {
+        return 0;
+    }
     DoeffWaitable *w = waitable_of(st, op);
     Py_XDECREF((PyObject *)w);
     return w == NULL ? -1 : 0;
@@ -601,10 +604,16 @@ row_resolve(DoeffScheduler *s, Waiting *row, PyObject *items)
     EngineState *st = s->machine->cx.st;
     for (int i = 0; i < row->count; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
-        if (row->kind == ROW_GATHER && !is_handle(st, item)) {
+        DoeffWaitable *w = (DoeffWaitable *)item;
+        if (DOEFF_LIKELY(Py_IS_TYPE(item, st->Task_Type))) {
+            Py_INCREF(item);
+        }
+        else if (row->kind == ROW_GATHER && !is_handle(st, item)) {
             continue;
         }
-        DoeffWaitable *w = waitable_of(st, item);
+        else {
+            w = waitable_of(st, item);
+        }
         row->waiter[i].on = w;
         if (w == NULL || !of_this_run(s, w)) {
             return -1;

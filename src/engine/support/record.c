@@ -66,6 +66,12 @@ holds_containers(const RecordInfo *info, PyObject *const *f)
 }
 
 PyObject *
+record_blank(RecordInfo *info)
+{
+    return alloc_exact(info);
+}
+
+PyObject *
 record_new(RecordInfo *info, PyObject **f)
 {
     PyObject *op = alloc_exact(info);

@@ -56,6 +56,8 @@ PyObject *record_construct(PyObject *info, PyObject *const *args, Py_ssize_t nar
 
 /* A new record; takes the references in f (stolen, also on failure). No check is run. */
 PyObject *record_new(RecordInfo *info, PyObject **f);
+/* The same with the fields for the caller to set at once, all of them, and record_track if one holds a container. */
+PyObject *record_blank(RecordInfo *info);
 /* The same for one and two fields. */
 PyObject *record_new1(RecordInfo *info, PyObject *a /* stolen */);
 PyObject *record_new2(RecordInfo *info, PyObject *a /* stolen */, PyObject *b /* stolen */);
