@@ -213,10 +213,18 @@ def links_of(page: Page) -> tuple[str, ...]:
     """Addresses that a page links to, in order, each once, without their fragments."""
     parser = Links()
     parser.feed(page.html or "")
-    urls = (urldefrag(urljoin(page.url, link)).url for link in parser.found)
+    urls = (absolute(page.url, link) for link in parser.found)
     return tuple(
         dict.fromkeys(url for url in urls if url.startswith(("http://", "https://")))
     )
+
+
+def absolute(base: str, link: str) -> str:
+    """What a link leads to. One that cannot be read stays as it is: fetching it will tell."""
+    try:
+        return urldefrag(urljoin(base, link)).url
+    except ValueError:
+        return link
 
 
 # --- running it -------------------------------------------------------------------------------

@@ -39,9 +39,11 @@ async def get(session: aiohttp.ClientSession, url: str) -> Page:
     except aiohttp.ClientConnectorError as error:
         reason = error.os_error.strerror or "no connection"
         raise Unreachable(reason) from error
-    except aiohttp.InvalidURL:
-        raise Unreachable("not an address", passing=False) from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise Unreachable(str(error) or type(error).__name__) from error
     except UnicodeDecodeError as error:
         raise Unreachable(f"its text is not {error.encoding}", passing=False) from error
+    except ValueError as error:  # InvalidURL, or a name that no resolver takes
+        raise Unreachable("not an address", passing=False) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unreachable(
+            " ".join(str(error).split()) or type(error).__name__
+        ) from error

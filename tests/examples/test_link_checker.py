@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 
 import link_checker as demo
-from doeff import Delay, WithHandler, do, sync_handlers_preset, sync_run
+from doeff import (
+    Delay,
+    WithHandler,
+    async_handlers_preset,
+    async_run,
+    do,
+    sync_handlers_preset,
+    sync_run,
+)
 from doeff.testing import virtual_time
 
 START = "http://site.example/"
@@ -169,6 +178,30 @@ def test_what_counts_as_a_link():
         "http://site.example/i.png",
         "http://cdn.example/s.css",
     )
+
+
+def test_links_that_cannot_be_read():
+    """They are fetched as they are, so that they are found broken."""
+    page = demo.Page(START, 200, "<a href='http://[x'>1</a><a href='y'>2</a>")
+    assert demo.links_of(page) == ("http://[x", START + "y")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[x", "http://a:99999/", f"http://{'a' * 70}.example/"]
+)
+def test_what_is_not_an_address(url):
+    pytest.importorskip("aiohttp")
+    from link_checker.web import open_web
+
+    async def main():
+        async with open_web() as web:
+            env = {**SETTINGS, "start": url, "give_up_after": 30.0}
+            return await async_run(
+                demo.program(), [*async_handlers_preset, web], env=env
+            )
+
+    (checked,) = asyncio.run(main()).value.broken
+    assert (checked.problem, checked.attempts) == ("not an address", 1)
 
 
 @pytest.mark.once
