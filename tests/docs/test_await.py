@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
+import re
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -180,30 +183,47 @@ def test_fetch_json(stack: list[Any]) -> None:
     gc.collect()
 
 
-def test_the_loop_of_the_specification() -> None:
+def initial_state(program: Any, handlers: list[Any]) -> Any:
+    """What the sample leaves open."""
+    for handler in reversed(handlers):
+        program = WithHandler(handler, program)
+    return CESKState.initial(program)
+
+
+def test_the_loop_of_the_specification(stack: list[Any]) -> None:
     """The async_run of SPEC-CESK-005 steps through both handlers that escape."""
+    sample = execute(
+        "await_async_run",
+        step=step,
+        initial_state=initial_state,
+        Done=Done,
+        Failed=Failed,
+    )
 
     @do
     def program():
         one = yield Await(soon(1))
         yield Delay(0.001)
         task = yield Spawn(Await(soon(2, 3)))
-        return one, (yield Wait(task))
+        caught = yield Safe(Await(fails(ValueError("boom"))))
+        return one, (yield Wait(task)), str(caught.error)
 
-    async def main() -> Any:
-        under: Any = program()
-        for handler in reversed(async_handlers_preset):
-            under = WithHandler(handler, under)
-        state = CESKState.initial(under)
-        while True:
-            result: Any = step(state)
-            if isinstance(result, PythonAsyncSyntaxEscape):
-                state = await result.action()
-                continue
-            if isinstance(result, Done):
-                return result.value
-            assert not isinstance(result, Failed), result
-            await asyncio.sleep(0)
-            state = result
+    assert asyncio.run(sample["async_run"](program(), stack)) == (1, 2, "boom")
+    with pytest.raises(ValueError, match="boom"):
+        asyncio.run(sample["async_run"](Await(fails(ValueError("boom"))), stack))
 
-    assert asyncio.run(main()) == (1, 2)
+
+def test_the_effect_has_the_field_of_the_specification() -> None:
+    documented = execute(
+        "await_effect", dataclass=dataclasses.dataclass, Awaitable=Awaitable, Any=Any
+    )["AwaitEffect"]
+    ours = dataclasses.fields(PythonAsyncioAwaitEffect)[:1]
+    assert [f.name for f in ours] == [f.name for f in dataclasses.fields(documented)]
+    awaitable = asyncio.Barrier(1)
+    assert documented(awaitable).awaitable is awaitable
+
+
+def test_every_sample_is_run() -> None:
+    text = Path(__file__).read_text()
+    for path in SAMPLES.glob("await_*.py"):
+        assert re.search(rf'execute\(\s*"{path.stem}"', text), path.stem

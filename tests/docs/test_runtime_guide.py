@@ -24,6 +24,7 @@ from doeff import (
     Put,
     Step,
     Tell,
+    async_run,
     do,
     sync_handlers_preset,
     sync_run,
@@ -63,6 +64,40 @@ def test_counter(capsys: pytest.CaptureFixture[str]) -> None:
 def test_greet(capsys: pytest.CaptureFixture[str]) -> None:
     execute("guide_greet_sync")
     assert capsys.readouterr().out == "Hello, World!\n"
+
+
+def test_greet_async(capsys: pytest.CaptureFixture[str]) -> None:
+    execute("guide_greet_async")
+    assert capsys.readouterr().out == "Hello, World!\n"
+
+
+class Response:
+    def json(self) -> Any:
+        return {"a": 1}
+
+
+class Client:
+    async def get(self, path: str) -> Response:
+        await asyncio.sleep(0)
+        if path != "/api/data":
+            raise LookupError(path)
+        return Response()
+
+
+class NoNetwork:
+    async def get(self, path: str) -> Response:
+        raise OSError("no network")
+
+
+@pytest.mark.usefixtures("no_time_passes")
+@pytest.mark.parametrize(
+    ("client", "printed"), [(Client, "{'a': 1}\n"), (NoNetwork, "Error: no network\n")]
+)
+def test_fetch_data(
+    client: Any, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute("guide_fetch_data", http_client=client())
+    assert capsys.readouterr().out == printed
 
 
 def test_risky_operation(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +196,11 @@ def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(program: Any, handlers: Any) -> Any:
         return sync_run(program, handlers, store={"__current_time__": NOON})
 
+    def run_in_a_loop(program: Any, handlers: Any) -> Any:
+        return async_run(program, handlers, store={"__current_time__": NOON})
+
     monkeypatch.setattr(doeff, "sync_run", run)
+    monkeypatch.setattr(doeff, "async_run", run_in_a_loop)
 
 
 @pytest.mark.usefixtures("no_time_passes")
@@ -181,6 +220,11 @@ def test_removed_runtimes_name_their_successors() -> None:
         ImportError, match=r"(?s)sync_run.*async_run|async_run.*sync_run"
     ):
         execute("guide_runtimes_before")
+
+
+def test_runtimes_after() -> None:
+    names = execute("guide_runtimes_after", program=Pure(42))
+    assert names["value"] == 42
 
 
 def test_run_safe_after() -> None:

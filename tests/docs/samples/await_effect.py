@@ -1,0 +1,3 @@
+@dataclass(frozen=True)
+class AwaitEffect(EffectBase):
+    awaitable: Awaitable[Any]
