@@ -80,7 +80,14 @@ class _Background:
                 thread = threading.Thread(
                     target=self.serve, args=(loop,), name=self.name, daemon=True
                 )
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # too many threads, or the process ends
+                    loop.close()
+                    raise
+                except BaseException:  # interrupted: it may have started
+                    loop.call_soon_threadsafe(loop.stop)
+                    raise
                 self.thread, self.loop = thread, loop
             return self.loop
 

@@ -238,8 +238,9 @@ run_to_end(EngineState *st, PyObject *program, const RunRequest *request)
         while (DOEFF_UNLIKELY(end == RUN_ESCAPED)) {
             Py_DECREF(out);
             PyErr_SetString(PyExc_TypeError,
-                            "PythonAsyncSyntaxEscape needs an event loop: use async_run, or sync_await_handler "
-                            "in place of python_async_syntax_escape_handler (sync_handlers_preset has it)");
+                            "PythonAsyncSyntaxEscape needs an event loop: use async_run, or sync_await_handler and "
+                            "sync_external_wait_handler in place of python_async_syntax_escape_handler and "
+                            "async_external_wait_handler (sync_handlers_preset has them)");
             Py_XSETREF(refused, PyErr_GetRaisedException());
             PyErr_SetRaisedException(Py_NewRef(refused));
             end = run_step(m, DOEFF_RAISE, NULL, program, &out);

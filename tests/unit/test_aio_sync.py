@@ -462,6 +462,32 @@ run = lambda program: sync_run(program, sync_handlers_preset).value
 
 
 @pytest.mark.once
+def test_a_thread_that_cannot_start(monkeypatch):
+    loops = []
+    new_event_loop = asyncio.new_event_loop
+
+    def keep():
+        loops.append(new_event_loop())
+        return loops[-1]
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    @do
+    def program():
+        coroutine = soon(1)
+        error = (yield Safe(Await(coroutine))).error
+        return str(error), coroutine.cr_frame
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_aio, "_background", _aio._Background("another"))
+        patch.setattr(asyncio, "new_event_loop", keep)
+        patch.setattr(threading.Thread, "start", refuse)
+        assert run(program()).value == ("can't start new thread", None)
+    assert [loop.is_closed() for loop in loops] == [True]
+    assert run(Await(soon(1))).value == 1
+
+
 def test_it_stops_when_the_process_ends():
     text = """
 async def forever():
