@@ -149,9 +149,10 @@ async def _settle(awaitable: Any, promise: Any) -> None:
 def await_in_the_loop(awaitable: Any) -> Generator[Any, Any, Any]:
     """Await in the loop that drives the run, where handlers want to see how."""
     promise = yield CreateExternalPromise()
-    yield PythonAsyncSyntaxEscape(
+    task = yield PythonAsyncSyntaxEscape(
         action=lambda: asyncio.create_task(_settle(awaitable, promise))
     )
+    promise.on_cancel(task.cancel)
     return (yield Wait(promise.future))
 
 
@@ -159,5 +160,7 @@ def await_in_the_loop(awaitable: Any) -> Generator[Any, Any, Any]:
 def await_in_a_thread(awaitable: Any) -> Generator[Any, Any, Any]:
     """Await in the background, where handlers want to see how."""
     promise = yield CreateExternalPromise()
-    asyncio.run_coroutine_threadsafe(_settle(awaitable, promise), background_loop())
+    settling = _settle(awaitable, promise)
+    task = asyncio.run_coroutine_threadsafe(settling, background_loop())
+    promise.on_cancel(task.cancel)
     return (yield Wait(promise.future))

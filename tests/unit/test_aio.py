@@ -1172,6 +1172,39 @@ def test_a_handler_of_promises_sees_what_await_does(run):
     assert sync_run(Await(soon(1)), stack).value == 1
 
 
+@pytest.mark.parametrize("preset", [async_handlers_preset, sync_handlers_preset])
+def test_cancelled_while_a_handler_of_promises_looks_on(run, preset):
+    begun, ended = threading.Event(), threading.Event()
+
+    @do
+    def watches(effect, ctx):
+        return (yield effect)
+
+    async def stands():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    @do
+    def program():
+        task = yield Spawn(Await(stands()))
+        while not begun.is_set():
+            yield Await(soon(None))
+        yield Cancel(task)
+        return (yield Safe(Wait(task))).error
+
+    async def main():
+        stack = [*preset[:3], watches, *preset[3:]]
+        result = await async_run(program(), stack)
+        await soon(None, turns=2)
+        return result.value
+
+    assert isinstance(run(main()), TaskCancelledError)
+    assert ended.wait(10)
+
+
 def test_a_wait_handler_of_ones_own(run):
     calls = []
 
