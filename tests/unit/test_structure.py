@@ -1183,3 +1183,27 @@ def test_very_many_failures():
     assert isinstance(group, ExceptionGroup)
     assert [type(e) for e in group.exceptions[:2]] == [KeyError, ValueError]
     assert [e.args for e in group.exceptions[1:]] == [(i,) for i in range(20_000)]
+
+
+@do
+def passes_on(effect, ctx):
+    return (yield effect)
+
+
+@pytest.mark.parametrize("around", [Scope, lambda body: Scope(Shield(body))])
+def test_a_killed_tasks_scope_below_a_handler_that_sees_every_effect(around):
+    log = []
+
+    @do
+    def body():
+        program = WithHandler(passes_on, around(with_children(log, Delay(NEVER))))
+        task = yield Spawn(Gather(program))
+        yield Delay(1)
+        yield Discard(task)
+
+    @do
+    def main():
+        yield Scope(body())
+        return list(log), (yield SchedulerIntrospection())["tasks"]
+
+    assert value(main()) == (["ended", "ended"], 0)

@@ -38,6 +38,7 @@ from doeff import (
     Tell,
     Wait,
     WithHandler,
+    cache,
     do,
     sync_handlers_preset,
     sync_run,
@@ -1152,3 +1153,43 @@ def test_ca_7_the_first_of_two_cancellations_is_not_caught_by_safe_either():
         value(main(), store={"__current_time__": NOON}), TaskCancelledError
     )
     assert log == ["hurried"]
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("how", ["ask", "cache"])
+def test_who_waits_for_a_killed_tasks_work_does_it_again(wrap, how):
+    """Also where a handler that sees every effect is at work on the one that evaluates."""
+    evaluations = []
+
+    @do
+    def work():
+        evaluations.append(1)
+        yield Delay(100)
+        return 5
+
+    @cache(ttl=1000)
+    @do
+    def cached():
+        return (yield work())
+
+    @do
+    def passes_on(effect, ctx):
+        return (yield effect)
+
+    @do
+    def asks():
+        return (yield Ask("lazy") if how == "ask" else cached())
+
+    @do
+    def main():
+        first = yield Spawn(WithHandler(passes_on, asks()) if wrap else asks())
+        yield Delay(1)
+        second = yield Spawn(asks())
+        yield Delay(1)
+        yield Discard(first)
+        return (yield Wait(second)), len(evaluations)
+
+    assert value(main(), env={"lazy": work()}, store={"__current_time__": NOON}) == (
+        5,
+        2,
+    )

@@ -455,6 +455,9 @@ machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
 {
     bottom->parent = NULL;
     if (m->over || m->discarding || (m->fiber == NULL && m->scheduler == NULL)) {
+        if (m->scheduler != NULL) { /* of a task that is discarded in the middle of a handler */
+            scheduler_drop_frames(m->scheduler, top);
+        }
         fiber_free_chain(m->cx.st, top);
         return;
     }
@@ -464,6 +467,9 @@ machine_orphan(DoeffMachine *m, DoeffFiber *top, DoeffFiber *bottom)
         int cap = m->orphans_cap == 0 ? 4 : m->orphans_cap * 2;
         DoeffFiber **grown = PyMem_Realloc(m->orphans, sizeof(DoeffFiber *) * (size_t)cap * 2);
         if (grown == NULL) { /* no memory to defer it: close the generators here */
+            if (m->scheduler != NULL) {
+                scheduler_drop_frames(m->scheduler, top);
+            }
             fiber_free_chain(m->cx.st, top);
             return;
         }

@@ -269,6 +269,8 @@ void scheduler_go_on(DoeffMachine *m);
 DoeffStep scheduler_interrupt(DoeffMachine *m, AnswerKind kind, PyObject *what, PyObject *error, int force);
 /* The contextvars.Context of the running task (borrowed); NULL: the caller's own. */
 PyObject *scheduler_context(DoeffMachine *m);
+/* Frames that will not be left leave nobody waiting for their end; the first of them is fiber's, then outward. */
+void scheduler_drop_frames(DoeffScheduler *s, DoeffFiber *fiber);
 /* Frees everything at once, generators closed. */
 void scheduler_free(DoeffMachine *m);
 int scheduler_traverse(DoeffScheduler *s, visitproc visit, void *arg);

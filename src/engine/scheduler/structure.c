@@ -745,13 +745,15 @@ nursery_kill(DoeffScheduler *s, DoeffTask *t)
 void
 nursery_lost(DoeffScheduler *s, DoeffTask *t)
 {
-    for (DoeffFiber *fiber = task_fiber(t); fiber != NULL; fiber = fiber->parent) {
-        for (Py_ssize_t i = fiber->len; i > 0; i--) {
-            if (fiber->frames[i - 1].kind == &scope_frame) {
-                leave_children(s, (DoeffNursery *)fiber->frames[i - 1].a, t);
-            }
+    PyObject *innermost = Py_XNewRef(t->scopes);
+    Walk walk = walk_of(s, t); /* those too that a handler's body has taken away from the task's fibers for now */
+    DoeffNursery *n;
+    while ((n = walk_next(&walk)) != NULL) {
+        if (n->kind == NURSERY_SCOPE) {
+            leave_children(s, n, t);
         }
     }
+    Py_XDECREF(innermost);
 }
 
 void

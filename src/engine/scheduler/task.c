@@ -231,16 +231,19 @@ may_be_in_cycle(PyObject *outcome)
     return PyObject_IS_GC(outcome) && !(PyTuple_CheckExact(outcome) && !PyObject_GC_IsTracked(outcome));
 }
 
-/* A task that is discarded leaves no frame waiting for an end that does not come. */
-static void
-drop_frames(DoeffScheduler *s, DoeffFiber *fiber)
+void
+scheduler_drop_frames(DoeffScheduler *s, DoeffFiber *fiber)
 {
-    for (; fiber != NULL; fiber = fiber->parent) {
+    PyObject *pending = PyErr_GetRaisedException();
+    for (; fiber != NULL && s->phase != RUN_ENDS; fiber = fiber->parent) {
         for (Py_ssize_t i = fiber->len; i > 0; i--) {
             if (fiber->frames[i - 1].kind->on_drop != NULL) {
                 fiber->frames[i - 1].kind->on_drop(&s->machine->cx, &fiber->frames[i - 1]);
             }
         }
+    }
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
     }
 }
 
@@ -250,9 +253,7 @@ task_release(DoeffScheduler *s, DoeffTask *t)
     DoeffFiber *fiber = task_fiber(t);
     if (fiber != NULL) {
         t->fiber = NULL;
-        if (s->phase != RUN_ENDS) {
-            drop_frames(s, fiber);
-        }
+        scheduler_drop_frames(s, fiber);
         scheduler_show_generators(t, fiber);
     }
     if (t->group != NULL) {
