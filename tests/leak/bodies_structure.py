@@ -6,14 +6,17 @@ from datetime import datetime
 
 from doeff import (
     Cancel,
+    CreatePromise,
     Delay,
     Discard,
     EffectBase,
+    Gather,
     HandlerContext,
     Safe,
     Scope,
     Shield,
     Spawn,
+    TaskCancelledError,
     Timeout,
     Wait,
     WithHandler,
@@ -129,3 +132,56 @@ def leak_kept_continuation():
         return run(WithHandler(keep, Scope(Timeout(5, Shield(keeping())))))
     finally:
         KEPT.clear()
+
+
+@do
+def passes_on(effect, ctx):
+    return (yield effect)
+
+
+@do
+def leaving_children():
+    """Killed below a handler that sees every effect, inside a Scope, with members and children of its own."""
+    inner = Scope(Gather(body(), WithHandler(passes_on, Shield(Scope(body())))))
+    task = yield Spawn(Gather(inner, sleeper()))
+    yield Delay(0.5)
+    yield Discard(task)
+
+
+def leak_children_of_a_killed_task():
+    return run(outcome(Scope(leaving_children())))
+
+
+@do
+def member(box):
+    try:
+        yield Delay(1)
+        yield Discard(box[0])
+        yield Delay(NEVER)
+    finally:
+        yield Delay(1)
+
+
+@do
+def discarding_its_gatherer():
+    box = []
+    box.append((yield Spawn(Gather(member(box)))))
+    yield Safe(Wait(box[0]))
+
+
+def leak_member_that_discards_its_gatherer():
+    return run(outcome(Scope(discarding_its_gatherer())))
+
+
+@do
+def stubborn():
+    promise = yield CreatePromise()
+    while True:
+        try:
+            yield Wait(promise.future)
+        except TaskCancelledError:
+            pass
+
+
+def leak_forced_deadlock():
+    return run(outcome(Scope(Gather(Scope(stubborn()), Scope(Spawn(stubborn()))))))

@@ -382,3 +382,88 @@ def leak_handlers_in_tasks():
         return listened.value, list(listened.log), name_of((yield Safe(Wait(task))))
 
     return run(main()).value
+
+
+class Dying:
+    def __init__(self, last):
+        self.last = last
+
+    def __del__(self):
+        self.last()
+
+
+def settle(method, value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        method(value)
+
+
+@do
+def settled_by_finalizers():
+    promise, failing = (yield CreatePromise()), (yield CreatePromise())
+    tasks = []
+    for future in (promise.future, promise.future, failing.future):
+        tasks.append((yield Spawn(Safe(Gather(Wait(future), Pure(1))))))
+    yield turns(2)
+    holds = Dying(lambda: settle(promise.complete, 1))
+    other = yield Spawn(Gather(Delay(9), Put("held", holds)))
+    del holds
+    yield turns(3)
+    yield Put("held", None)
+    yield Discard(other)
+    settle(failing.fail, KeyError("k"))
+    return [
+        got.value if got.is_ok() else name_of(got) for got in (yield Gather(*tasks))
+    ]
+
+
+def leak_old_methods():
+    return run(settled_by_finalizers()).value
+
+
+def wrong():
+    raise KeyError("callback")
+
+
+@do
+def touchy():
+    first, second = (yield CreateExternalPromise()), (yield CreateExternalPromise())
+    first.on_cancel(wrong)
+    first.on_cancel(wrong)
+    second.on_cancel(wrong)
+    yield Race(first, second)
+
+
+@do
+def callbacks_that_raise():
+    kinds = []
+    for how in (Cancel, Discard):
+        task = yield Spawn(touchy())
+        yield turns(6)
+        caught = yield Safe(how(task))
+        kinds.append(name_of(caught) if caught.is_err() else caught.value)
+    return kinds
+
+
+def leak_callbacks_that_raise():
+    return run(callbacks_that_raise()).value
+
+
+@do
+def takes(semaphore):
+    yield AcquireSemaphore(semaphore)
+    yield Delay(1)
+
+
+@do
+def permits_given_back():
+    semaphore = yield CreateSemaphore(1)
+    for how in (Cancel, Discard):
+        task = yield Spawn(takes(semaphore))
+        yield Put("turn", 0)
+        yield how(task)
+    return repr(semaphore)
+
+
+def leak_permits_given_back():
+    return run(permits_given_back()).value

@@ -7,8 +7,8 @@
  * A Schedule is both the recipe that a scheduler handler holds (its data) and the record of one run, which every run
  * makes for itself: how it chose, and a list of the choices. A choice is an index into the row of ready tasks of the
  * highest priority; it is made, and written down, only where there are two of them or more. Given as recipe again, a
- * record repeats its run: no choice is made that there is no room to write down. Without memory for more, the first of the
- * ready tasks goes on from then on, which is what a record says by its end. */
+ * record repeats its run: no choice is made that there is no room to write down. Without memory for more, main is told so, and
+ * the first of the ready tasks goes on from then on, which is what a record says by its end. */
 
 typedef struct Schedule {
     PyObject_HEAD
@@ -59,6 +59,18 @@ reserve(Schedule *schedule, Py_ssize_t room)
     return 0;
 }
 
+int
+schedule_reserve(DoeffScheduler *s)
+{
+    Schedule *schedule = (Schedule *)s->schedule;
+    if (schedule->over || reserve(schedule, schedule->made + 1) == 0) {
+        return 0;
+    }
+    schedule->over = 1;
+    PyErr_NoMemory();
+    return -1;
+}
+
 DoeffTask *
 schedule_choose(DoeffScheduler *s, ReadyLevel *level)
 {
@@ -70,8 +82,7 @@ schedule_choose(DoeffScheduler *s, ReadyLevel *level)
     if (n < 2) {
         return level->first;
     }
-    if (schedule->over || reserve(schedule, schedule->made + 1) < 0) {
-        schedule->over = 1;
+    if (schedule->over) {
         return level->first;
     }
     Py_ssize_t i = choose_of(schedule, n);

@@ -182,6 +182,9 @@ unready(DoeffScheduler *s, DoeffTask *t)
 static DoeffTask *
 choose(DoeffScheduler *s)
 {
+    if (DOEFF_UNLIKELY(s->schedule != NULL) && schedule_reserve(s) < 0) {
+        scheduler_throw_at_main(s, PyErr_GetRaisedException());
+    }
     for (int i = 0; i < s->nlevels; i++) {
         ReadyLevel *level = &s->levels[i];
         if (level->first == NULL) {

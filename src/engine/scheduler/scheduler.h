@@ -398,6 +398,8 @@ void task_note_spawn(DoeffMachine *m, DoeffTask *t, PyObject *error); /* where i
 
 /* ---- the order (schedule.c) ---- */
 
+/* Before each choice: room to write it down. -1 with an error: there is none, and there will be no more choices. */
+int schedule_reserve(DoeffScheduler *s);
 DoeffTask *schedule_choose(DoeffScheduler *s, ReadyLevel *level);
 /* What a scheduler handler in force says of it; borrowed, NULL: nothing. */
 PyObject *schedule_recipe(DoeffMachine *m);
