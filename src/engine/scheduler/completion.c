@@ -756,12 +756,15 @@ callback_failed(struct DoeffScheduler *s, PyObject *callback)
         s->machine->cx.attention = 1;
         return;
     }
-    if (s->canceller && s->callback_errors == NULL && (s->callback_errors = PyList_New(0)) == NULL) {
-        PyErr_Clear();
-    }
-    if (s->callback_errors != NULL && PyList_Append(s->callback_errors, error) == 0) {
-        Py_DECREF(error);
-        return;
+    if (s->canceller) {
+        if ((s->callback_errors != NULL || (s->callback_errors = PyList_New(0)) != NULL)
+            && PyList_Append(s->callback_errors, error) == 0) {
+            Py_DECREF(error);
+            return;
+        }
+        PyObject *why = PyErr_GetRaisedException(); /* no memory: it is shown as what that happened on top of */
+        PyException_SetContext(why, error);
+        error = why;
     }
     PyErr_SetRaisedException(error);
     PyErr_WriteUnraisable(callback);

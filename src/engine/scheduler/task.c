@@ -1056,9 +1056,13 @@ callbacks_failed(DoeffScheduler *s, int failed)
     }
     PyObject *first = failed ? PyErr_GetRaisedException() : NULL;
     PyObject *error = import_call("doeff._errors", "ExternalPromiseCancelCallbackError", "(O)", errors);
-    if (error == NULL) { /* no memory for it: the callback's own */
-        PyErr_Clear();
-        error = Py_NewRef(PyList_GET_ITEM(errors, 0));
+    if (error == NULL) { /* no memory for it: it is raised on top of the first one, the others are reported */
+        error = PyErr_GetRaisedException();
+        PyException_SetContext(error, Py_NewRef(PyList_GET_ITEM(errors, 0)));
+        for (Py_ssize_t i = 1; i < PyList_GET_SIZE(errors); i++) {
+            PyErr_SetRaisedException(Py_NewRef(PyList_GET_ITEM(errors, i)));
+            PyErr_WriteUnraisable((PyObject *)s->node);
+        }
     }
     Py_DECREF(errors);
     if (first != NULL) {
