@@ -384,50 +384,6 @@ def leak_handlers_in_tasks():
     return run(main()).value
 
 
-class Dying:
-    last = int  # without memory for an attribute nothing is called
-
-    def __init__(self, last):
-        self.last = last
-
-    def __del__(self):
-        self.last()
-
-
-def settle(method, value):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            method(value)
-        except RuntimeError:
-            pass  # a run that failed for want of memory is over
-
-
-@do
-def settled_by_finalizers():
-    promise, failing = (yield CreatePromise()), (yield CreatePromise())
-    tasks = []
-    for future in (promise.future, promise.future, failing.future):
-        tasks.append((yield Spawn(Safe(Gather(Wait(future), Pure(1))))))
-    yield turns(2)
-    holds = Dying(lambda: settle(promise.complete, 1))
-    other = yield Spawn(Gather(Delay(9), Put("held", holds)))
-    del holds
-    yield turns(3)
-    yield Put("held", None)
-    yield Discard(other)
-    settle(failing.fail, KeyError("k"))
-    if not promise.is_completed:
-        raise MemoryError  # the finalizer had none
-    return [
-        got.value if got.is_ok() else name_of(got) for got in (yield Gather(*tasks))
-    ]
-
-
-def leak_old_methods():
-    return run(settled_by_finalizers()).value
-
-
 CANCELLING = []
 
 

@@ -763,8 +763,10 @@ callback_failed(struct DoeffScheduler *s, PyObject *callback)
             return;
         }
         PyObject *why = PyErr_GetRaisedException(); /* no memory: it is shown as what that happened on top of */
-        PyException_SetContext(why, error);
-        error = why;
+        if (why != error) { /* there is a last MemoryError, which they all are then */
+            PyException_SetContext(why, Py_NewRef(error));
+        }
+        Py_SETREF(error, why);
     }
     PyErr_SetRaisedException(error);
     PyErr_WriteUnraisable(callback);

@@ -451,6 +451,9 @@ cancel_children(DoeffScheduler *s, DoeffNursery *n)
 static PyObject *
 joined(PyObject *later, PyObject *earlier)
 {
+    if (later == earlier) { /* the last MemoryError that there is */
+        return later;
+    }
     PyObject *ends[2] = {later, earlier};
     for (int i = 0; i < 2; i++) {
         PyObject *next = later;

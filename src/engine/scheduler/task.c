@@ -1051,22 +1051,28 @@ callbacks_failed(DoeffScheduler *s, int failed)
     PyObject *errors = s->callback_errors;
     s->callback_errors = NULL;
     s->canceller = 0;
-    if (errors == NULL) {
+    if (errors == NULL || PyList_GET_SIZE(errors) == 0) { /* empty: there was no memory to write one down */
+        Py_XDECREF(errors);
         return failed;
     }
     PyObject *first = failed ? PyErr_GetRaisedException() : NULL;
     PyObject *error = import_call("doeff._errors", "ExternalPromiseCancelCallbackError", "(O)", errors);
     if (error == NULL) { /* no memory for it: it is raised on top of the first one, the others are reported */
         error = PyErr_GetRaisedException();
-        PyException_SetContext(error, Py_NewRef(PyList_GET_ITEM(errors, 0)));
+        if (error != PyList_GET_ITEM(errors, 0)) { /* which may be the last MemoryError that there is */
+            PyException_SetContext(error, Py_NewRef(PyList_GET_ITEM(errors, 0)));
+        }
         for (Py_ssize_t i = 1; i < PyList_GET_SIZE(errors); i++) {
             PyErr_SetRaisedException(Py_NewRef(PyList_GET_ITEM(errors, i)));
             PyErr_WriteUnraisable((PyObject *)s->node);
         }
     }
     Py_DECREF(errors);
-    if (first != NULL) {
+    if (first != NULL && first != error) {
         PyException_SetContext(error, first);
+    }
+    else {
+        Py_XDECREF(first);
     }
     PyErr_SetRaisedException(error);
     return 1;
