@@ -423,8 +423,8 @@ def keeping_itself(effect: Ping, ctx):
 
 
 @do
-def pinging_on(fail=False):
-    for _ in range(3):
+def pinging_on(fail=False, n=3):
+    for _ in range(n):
         yield Ping()
     if fail:
         raise Refused("at the end")
@@ -437,3 +437,40 @@ def leak_resumed_in_the_middle_by_what_is_kept():
 
 def leak_failed_below_bodies_that_wait():
     return error_of(WithHandler(keeping_itself, pinging_on(fail=True)), Refused)
+
+
+def leak_many_bodies_that_wait():
+    return run(WithHandler(keeping_itself, pinging_on(n=80))).value
+
+
+def leak_failed_below_many_bodies():
+    return error_of(WithHandler(keeping_itself, pinging_on(fail=True, n=80)), Refused)
+
+
+@do
+def resuming_and_holding(effect: Ping, ctx):
+    effect.number = [ctx]
+    rest = yield ctx.resume(effect.number)
+    return rest, effect
+
+
+class Again(EffectBase):
+    k = None
+
+
+@do
+def keeping_the_rest(effect: Again, ctx):
+    effect.k = [ctx.k, effect]
+    return ResumeK(k=ctx.outer_k, value="dropped")
+
+
+@do
+def pinging_then_again():
+    for _ in range(80):
+        yield Ping()
+    return (yield Again())
+
+
+def leak_many_bodies_in_a_kept_continuation():
+    inside = WithHandler(resuming_and_holding, pinging_then_again())
+    return run(WithHandler(keeping_the_rest, inside)).value

@@ -20,8 +20,8 @@ static void
 suspend(AsyncRun *r, AsyncState state)
 {
     r->state = (unsigned char)state;
-    if (r->m != NULL && !PyObject_GC_IsTracked((PyObject *)r->m)) {
-        PyObject_GC_Track((PyObject *)r->m); /* the loop may forget us */
+    if (r->m != NULL) {
+        machine_track(r->m); /* the loop may forget us */
     }
 }
 

@@ -96,7 +96,7 @@ close_generator(EngineState *st, PyObject *generator)
 void
 frame_release(EngineState *st, DoeffFrame frame)
 {
-    if (frame.kind == &return_frame && Py_REFCNT(frame.a) == 1 && PyGen_CheckExact(frame.a)) {
+    if (is_return(&frame) && Py_REFCNT(frame.a) == 1 && PyGen_CheckExact(frame.a)) {
         close_generator(st, frame.a);
     }
     if (frame.kind == &forward_frame) {
@@ -115,8 +115,12 @@ fiber_free(EngineState *st, DoeffFiber *fiber)
     /* A frame's release may run foreign code (a generator's finally), which may look at
        this fiber through a context: each frame is off the stack before it goes. */
     while (fiber->len > 0) {
-        fiber->len--;
-        frame_release(st, fiber->frames[fiber->len]);
+        DoeffFrame frame = fiber->frames[--fiber->len];
+        if (frame.kind == &suspended_frame && fiber->len > 0
+            && fiber->frames[fiber->len - 1].kind == &handler_result_frame) {
+            suspended_show((DoeffHandlerContext *)fiber->frames[fiber->len - 1].a);
+        }
+        frame_release(st, frame);
     }
     while (fiber->attached != NULL) {
         DoeffHandlerContext *ctx = fiber->attached;

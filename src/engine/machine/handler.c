@@ -12,14 +12,11 @@ owns(DoeffFiber *fiber, HandlerNode *node)
     return node->depth > fiber->base->depth && node->depth <= fiber->node->depth;
 }
 
+/* node->owner is not to be trusted. */
 static DoeffFiber *
-owner_of(DoeffMachine *m, HandlerNode *node)
+find_owner(DoeffMachine *m, HandlerNode *node)
 {
-    DoeffFiber *fiber = node->owner;
-    if (DOEFF_LIKELY(fiber != NULL && !m->nodes_shared && owns(fiber, node))) {
-        return fiber;
-    }
-    fiber = m->fiber;
+    DoeffFiber *fiber = m->fiber;
     while (!owns(fiber, node)) {
         fiber = fiber->parent;
     }
@@ -28,13 +25,17 @@ owner_of(DoeffMachine *m, HandlerNode *node)
     return fiber;
 }
 
-/* The fiber just outside node's scope, where its body runs; made if there is none yet. */
-static DoeffFiber *
-outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
+static inline DoeffFiber *
+owner_of(DoeffMachine *m, HandlerNode *node)
 {
-    if (node->parent == owner->base && owner->parent != NULL) {
-        return owner->parent;
-    }
+    DoeffFiber *fiber = node->owner;
+    return DOEFF_LIKELY(fiber != NULL && !m->nodes_shared && owns(fiber, node)) ? fiber : find_owner(m, node);
+}
+
+/* A fiber for what lies outside node within owner's scope. */
+static DoeffFiber *
+split_owner(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
+{
     DoeffFiber *fiber = fiber_new(m->cx.st, owner->parent, node->parent, owner->base);
     if (fiber == NULL) {
         return NULL;
@@ -57,6 +58,14 @@ outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
     return fiber;
 }
 
+/* The fiber just outside node's scope, where its body runs; made if there is none yet. */
+static inline DoeffFiber *
+outside_of(DoeffMachine *m, DoeffFiber *owner, HandlerNode *node)
+{
+    return DOEFF_LIKELY(node->parent == owner->base && owner->parent != NULL) ? owner->parent
+                                                                              : split_owner(m, owner, node);
+}
+
 static int
 is_outward_of(HandlerNode *node, HandlerNode *outer)
 {
@@ -66,9 +75,9 @@ is_outward_of(HandlerNode *node, HandlerNode *outer)
     return node == outer;
 }
 
-/* Links the captured chain back above the current fiber, which becomes its outside. */
+/* Before a chain is linked: what is the usual thing in none of these. */
 static int
-link_chain(DoeffMachine *m, DoeffHandlerContext *ctx)
+make_way(DoeffMachine *m, DoeffHandlerContext *ctx)
 {
     DoeffFiber *here = m->fiber; /* a body's own fiber has done its work: nothing is left in it */
     int unwinding = here->unwinding;
@@ -86,7 +95,18 @@ link_chain(DoeffMachine *m, DoeffHandlerContext *ctx)
              && fiber_rebase_chain(m->cx.st, ctx->top, ctx->bottom, here->node) < 0) {
         return -1; /* kept and resumed where handlers outside it are others, and no memory for that */
     }
-    ctx->bottom->parent = here;
+    return 0;
+}
+
+/* Links the captured chain back above the current fiber, which becomes its outside. */
+DOEFF_INLINE int
+link_chain(DoeffMachine *m, DoeffHandlerContext *ctx)
+{
+    if (DOEFF_UNLIKELY(m->fiber->len == 0 || m->fiber->unwinding || ctx->bottom->base != m->fiber->node)
+        && make_way(m, ctx) < 0) {
+        return -1;
+    }
+    ctx->bottom->parent = m->fiber;
     m->fiber = ctx->top;
     ctx->top = ctx->bottom = NULL;
     ctx->state = CTX_RESUMED;
@@ -117,28 +137,41 @@ ctx_unmark_bottom(DoeffHandlerContext *ctx)
  * performs a thousand effects has a thousand of them: some 200 KB. */
 #define CONTEXTS_KEPT 1024
 
+static void
+ctx_reset_rare(DoeffHandlerContext *ctx)
+{
+    ctx->inner = ctx->outward = ctx->attached_next = NULL;
+    ctx->body_top = ctx->body_bottom = NULL;
+    ctx->resumed_by = NULL;
+    ctx->loose = NULL;
+}
+
 static DoeffHandlerContext *
+ctx_alloc(EngineState *st)
+{
+    DoeffHandlerContext *ctx = PyObject_GC_New(DoeffHandlerContext, st->HandlerContext_Type);
+    if (ctx != NULL) {
+        ctx_reset_rare(ctx);
+    }
+    return ctx;
+}
+
+DOEFF_INLINE DoeffHandlerContext *
 ctx_new(EngineState *st)
 {
     DoeffHandlerContext *ctx = (DoeffHandlerContext *)freelist_pop(&st->free_ctx);
-    if (ctx == NULL) {
-        ctx = PyObject_GC_New(DoeffHandlerContext, st->HandlerContext_Type);
-        if (ctx == NULL) {
-            return NULL;
-        }
+    if (DOEFF_UNLIKELY(ctx == NULL) && (ctx = ctx_alloc(st)) == NULL) {
+        return NULL;
     }
     ctx->state = CTX_LOOSE;
+    ctx->body_done = ctx->tracked = ctx->rare = 0;
+    ctx->hidden = 0;
     ctx->machine = NULL;
     ctx->top = ctx->bottom = NULL;
     ctx->node = NULL;
-    ctx->effect = ctx->env = ctx->store = NULL;
-    ctx->outer_body = ctx->inner = ctx->outward = NULL;
-    ctx->body_top = ctx->body_bottom = NULL;
-    ctx->attached_next = NULL;
-    ctx->loose = NULL;
+    ctx->effect = ctx->env = NULL;
+    ctx->outer_body = NULL;
     ctx->after_env = ctx->scopes = NULL;
-    ctx->resumed_by = NULL;
-    ctx->body_done = 0;
     return ctx;
 }
 
@@ -152,7 +185,6 @@ ctx_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(ctx->resumed_by);
     Py_VISIT(ctx->effect);
     Py_VISIT(ctx->env);
-    Py_VISIT(ctx->store);
     Py_VISIT(ctx->inner);
     Py_VISIT(ctx->loose);
     Py_VISIT(ctx->after_env);
@@ -181,7 +213,6 @@ ctx_clear(PyObject *op)
     Py_CLEAR(ctx->node);
     Py_CLEAR(ctx->effect);
     Py_CLEAR(ctx->env);
-    Py_CLEAR(ctx->store);
     Py_CLEAR(ctx->inner);
     Py_CLEAR(ctx->loose);
     Py_CLEAR(ctx->resumed_by);
@@ -197,6 +228,7 @@ ctx_release(PyObject *op)
     DoeffMachine *m = ((DoeffHandlerContext *)op)->machine;
     EngineState *st = m == NULL ? NULL : m->cx.st;
     (void)ctx_clear(op);
+    ctx_reset_rare((DoeffHandlerContext *)op);
     if (st != NULL && ((PyHeapTypeObject *)tp)->ht_module != NULL && freelist_push_capped(&st->free_ctx, op, CONTEXTS_KEPT)) {
         return 1;
     }
@@ -207,10 +239,10 @@ ctx_release(PyObject *op)
 static void
 ctx_dealloc(PyObject *op)
 {
-    if (PyObject_GC_IsTracked(op)) {
+    DoeffMachine *m = ((DoeffHandlerContext *)op)->machine;
+    if (((DoeffHandlerContext *)op)->tracked) {
         PyObject_GC_UnTrack(op);
     }
-    DoeffMachine *m = ((DoeffHandlerContext *)op)->machine;
     int known = m != NULL && ((PyHeapTypeObject *)Py_TYPE(op))->ht_module != NULL;
     nesting_dealloc(known ? &m->cx.st->nesting : engine_nesting_of(Py_TYPE(op)), op, ctx_dealloc, ctx_release);
 }
@@ -219,37 +251,50 @@ ctx_dealloc(PyObject *op)
 
 static int already_resumed(DoeffHandlerContext *ctx, HandlerNode *by);
 
-DoeffHandlerContext *
-handler_capture(DoeffContext *cx, PyObject *effect)
+static DoeffHandlerContext *
+refuse_delegate(DoeffMachine *m, PyObject *effect)
+{
+    PyErr_Format(PyExc_RuntimeError,
+                 "%U takes the continuation of %R, which it can do where it is installed; a handler's body "
+                 "cannot call it: yield the effect instead, with %U outside",
+                 m->delegate->name, effect, m->delegate->name);
+    return NULL;
+}
+
+/* The environment at the origin of what inner's body forwards. */
+static PyObject *
+origin_env(DoeffHandlerContext *inner)
+{
+    while (inner->inner != NULL) {
+        inner = inner->inner;
+    }
+    return inner->env;
+}
+
+DOEFF_INLINE DoeffHandlerContext *
+capture(DoeffContext *cx, PyObject *effect)
 {
     DoeffMachine *m = MACHINE_OF(cx);
     HandlerNode *node = m->at;
     if (DOEFF_UNLIKELY(m->delegate != NULL)) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "%U takes the continuation of %R, which it can do where it is installed; a handler's body "
-                     "cannot call it: yield the effect instead, with %U outside",
-                     m->delegate->name, effect, m->delegate->name);
-        return NULL;
-    }
-    DoeffHandlerContext *inner = cx->forwarder;
-    DoeffHandlerContext *ctx = ctx_new(cx->st);
-    if (ctx == NULL) {
-        return NULL;
+        return refuse_delegate(m, effect);
     }
     DoeffFiber *owner = owner_of(m, node);
     DoeffFiber *outside = outside_of(m, owner, node);
-    if (outside == NULL) {
-        Py_DECREF(ctx);
+    DoeffHandlerContext *ctx = DOEFF_UNLIKELY(outside == NULL) ? NULL : ctx_new(cx->st);
+    if (DOEFF_UNLIKELY(ctx == NULL)) {
         return NULL;
     }
     ctx->machine = (DoeffMachine *)Py_NewRef(m);
     ctx->node = (HandlerNode *)Py_NewRef(node);
     ctx->effect = Py_NewRef(effect);
-    ctx->inner = (DoeffHandlerContext *)Py_XNewRef(inner);
-    while (inner != NULL && inner->inner != NULL) {
-        inner = inner->inner;
+    PyObject *env = cx->env;
+    if (DOEFF_UNLIKELY(cx->forwarder != NULL)) {
+        ctx->inner = (DoeffHandlerContext *)Py_NewRef((PyObject *)cx->forwarder);
+        ctx->rare = 1;
+        env = origin_env(cx->forwarder);
     }
-    ctx->env = Py_NewRef(inner == NULL ? cx->env : inner->env);
+    ctx->env = Py_NewRef(env);
     ctx->scopes = Py_XNewRef(cx->scopes);
     ctx->top = m->fiber;
     ctx->bottom = owner;
@@ -257,6 +302,12 @@ handler_capture(DoeffContext *cx, PyObject *effect)
     owner->parent = NULL;
     m->fiber = outside;
     return ctx;
+}
+
+DoeffHandlerContext *
+handler_capture(DoeffContext *cx, PyObject *effect)
+{
+    return capture(cx, effect);
 }
 
 int
@@ -277,7 +328,7 @@ handler_begin_body(DoeffContext *cx, DoeffHandlerContext *ctx, const DoeffFrameK
 static DoeffHandlerContext *
 enter_body(DoeffContext *cx, PyObject *effect, const DoeffFrameKind *kind)
 {
-    DoeffHandlerContext *ctx = handler_capture(cx, effect);
+    DoeffHandlerContext *ctx = capture(cx, effect);
     if (ctx != NULL && handler_begin_body(cx, ctx, kind) < 0) {
         (void)link_chain(MACHINE_OF(cx), ctx); /* where it came from: nothing to rebase */
         Py_CLEAR(ctx);
@@ -312,16 +363,24 @@ blame_parameters(PyObject *handler)
 DoeffStep
 python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out)
 {
-    HandlerNode *node = MACHINE_OF(cx)->at;
-    DoeffHandlerContext *ctx = enter_body(cx, effect, &handler_result_frame);
-    if (ctx == NULL) {
+    DoeffHandlerContext *ctx = capture(cx, effect);
+    if (DOEFF_UNLIKELY(ctx == NULL)) {
         return DOEFF_RAISE;
     }
-    DoeffStep step = kleisli_call_handler(cx, node->handler, effect, (PyObject *)ctx, out);
-    if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) { /* at the result frame, where an error of the body belongs */
-        blame_parameters(node->handler);
+    DoeffFiber *outside = MACHINE_OF(cx)->fiber;
+    if (DOEFF_UNLIKELY(outside->len == outside->cap) && fiber_grow(outside) < 0) {
+        (void)link_chain(MACHINE_OF(cx), ctx); /* where it came from: nothing to rebase */
+        Py_DECREF(ctx);
+        return DOEFF_RAISE;
     }
-    Py_DECREF(ctx);
+    ctx->outer_body = outside->handling;
+    outside->handling = ctx;
+    outside->frames[outside->len++] = (DoeffFrame){&handler_result_frame, (PyObject *)ctx, NULL};
+    PyObject *handler = ctx->node->handler;
+    DoeffStep step = kleisli_call_handler(cx, handler, effect, (PyObject *)ctx, out); /* which the frame holds */
+    if (DOEFF_UNLIKELY(step == DOEFF_RAISE)) { /* at the result frame, where an error of the body belongs */
+        blame_parameters(handler);
+    }
     return step;
 }
 
@@ -353,7 +412,7 @@ handler_keep(DoeffContext *cx, PyObject *effect)
     }
     scopes_leave(cx);
     cx->forwarder = NULL;
-    PyObject_GC_Track((PyObject *)ctx);
+    handler_track(ctx);
     return (PyObject *)ctx;
 }
 
@@ -417,10 +476,22 @@ resumption_returned(DoeffHandlerContext *ctx, PyObject *op)
 }
 
 void
+handler_track(DoeffHandlerContext *ctx)
+{
+    if (!ctx->tracked) {
+        ctx->tracked = 1;
+        if (ctx->machine != NULL) {
+            machine_show(ctx->machine);
+        }
+        PyObject_GC_Track((PyObject *)ctx);
+    }
+}
+
+void
 handler_track_if_kept(DoeffHandlerContext *ctx)
 {
-    if (Py_REFCNT(ctx) > 1 && !PyObject_GC_IsTracked((PyObject *)ctx)) {
-        PyObject_GC_Track((PyObject *)ctx);
+    if (Py_REFCNT(ctx) > 1) {
+        handler_track(ctx);
     }
 }
 
@@ -473,18 +544,26 @@ already_resumed(DoeffHandlerContext *ctx, HandlerNode *by)
     return 1;
 }
 
-DoeffStep
-handler_resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
+DOEFF_INLINE DoeffStep
+resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
 {
     if (DOEFF_UNLIKELY(cx->scopes != ctx->scopes)) {
         scopes_rejoin(cx, ctx->top, ctx->bottom);
     }
-    Py_CLEAR(ctx->scopes);
-    if (link_chain(MACHINE_OF(cx), ctx) < 0) {
+    if (DOEFF_UNLIKELY(ctx->scopes != NULL)) {
+        Py_CLEAR(ctx->scopes);
+    }
+    if (DOEFF_UNLIKELY(link_chain(MACHINE_OF(cx), ctx) < 0)) {
         return DOEFF_RAISE;
     }
     context_set_env(cx, Py_NewRef(ctx->env));
     return DOEFF_VALUE;
+}
+
+DoeffStep
+handler_resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx)
+{
+    return resume_origin(cx, ctx);
 }
 
 /* 1 if nobody but the popped result frame, and the result that is being read, can resume ctx. */
@@ -560,6 +639,7 @@ handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyOb
         }
         if (to != ctx) {
             Py_XSETREF(to->resumed_by, (HandlerNode *)Py_NewRef(ctx->node));
+            to->rare = 1;
             scopes_leave(cx);
         }
         DoeffHandlerContext *forwarder = step == DOEFF_PROGRAM ? to->inner : NULL;
@@ -709,6 +789,55 @@ describe_result(const DoeffFrame *frame)
     return name;
 }
 
+/* A context that nobody else holds, and whose frame has been popped, goes. */
+DOEFF_INLINE void
+ctx_spent(EngineState *st, DoeffHandlerContext *ctx)
+{
+#if DOEFF_FREE_LISTS && !defined(Py_REF_DEBUG)
+    DoeffMachine *m = ctx->machine;
+    HandlerNode *node = ctx->node;
+    PyObject *effect = ctx->effect, *env = ctx->env;
+    Py_SET_REFCNT(ctx, 0);
+    if (DOEFF_LIKELY(freelist_push_capped(&st->free_ctx, (PyObject *)ctx, CONTEXTS_KEPT))) {
+        Py_DECREF(m);
+        Py_DECREF(node);
+        Py_DECREF(env);
+        Py_DECREF(effect);
+        return;
+    }
+    Py_SET_REFCNT(ctx, 1);
+#endif
+    Py_DECREF(ctx);
+}
+
+DOEFF_ALWAYS_INLINED int
+handler_body_over(DoeffContext *cx, DoeffFiber *fiber, PyObject *value)
+{
+    DoeffHandlerContext *ctx = (DoeffHandlerContext *)fiber->frames[fiber->len - 1].a;
+    if (DOEFF_UNLIKELY(PyType_HasFeature(Py_TYPE(value), Py_TPFLAGS_HEAPTYPE) || Py_REFCNT(ctx) != 1 || ctx->tracked
+                       || ctx->rare)) {
+        return 0;
+    }
+    int over = 1;
+    PyObject *after_env = ctx->after_env;
+    if (after_env != NULL) { /* resumed in the middle: the scope itself ends here */
+        fiber->len--;
+        fiber->handling = ctx->outer_body;
+        ctx->after_env = NULL;
+        context_set_env(cx, after_env);
+    }
+    else if (ctx->state == CTX_CAPTURED) {
+        fiber->len--;
+        fiber->handling = ctx->outer_body;
+        over = DOEFF_LIKELY(resume_origin(cx, ctx) == DOEFF_VALUE) ? 1 : -1;
+    }
+    else {
+        return 0;
+    }
+    ctx_spent(cx->st, ctx);
+    return over;
+}
+
 const DoeffFrameKind handler_result_frame = {
     .name = "HandlerResultFrame",
     .on_value = result_value,
@@ -733,6 +862,52 @@ const DoeffFrameKind replacement_frame = {
 };
 
 /* ---- resuming in the middle of a body ---- */
+
+static int
+suspended_grow(DoeffMachine *m)
+{
+    int cap = m->suspended_cap == 0 ? 64 : m->suspended_cap * 2;
+    DoeffSuspended *grown = PyMem_Realloc(m->suspended, sizeof(DoeffSuspended) * (size_t)cap);
+    if (grown == NULL) {
+        return -1;
+    }
+    m->suspended = grown;
+    m->suspended_cap = cap;
+    return 0;
+}
+
+/* The frame, directly above ctx's result frame, waits: the collector need not walk it meanwhile, since whoever owns
+ * it is a root, or shows it when that ends. No memory to remember it: it stays visible. */
+DOEFF_INLINE void
+suspended_hide(DoeffMachine *m, DoeffHandlerContext *ctx, DoeffFrame *frame)
+{
+    if (DOEFF_UNLIKELY(m->suspended_len == m->suspended_cap) && suspended_grow(m) < 0) {
+        return;
+    }
+    m->suspended[m->suspended_len] = (DoeffSuspended){ctx, frame->a};
+    ctx->hidden = ++m->suspended_len;
+    frame->kind = &suspended_frame;
+    PyObject_GC_UnTrack(frame->a);
+}
+
+void
+suspended_show(DoeffHandlerContext *ctx)
+{
+    if (ctx->hidden == 0) {
+        return;
+    }
+    DoeffMachine *m = ctx->machine;
+    int at = ctx->hidden - 1, last = --m->suspended_len;
+    PyObject *generator = m->suspended[at].generator;
+    ctx->hidden = 0;
+    if (at != last) { /* the last one takes its place */
+        m->suspended[at] = m->suspended[last];
+        m->suspended[at].ctx->hidden = at + 1;
+    }
+    if (!PyObject_GC_IsTracked(generator)) { /* a generator may be in two frames */
+        PyObject_GC_Track(generator);
+    }
+}
 
 void
 handler_show_resumption(EngineState *st)
@@ -759,7 +934,7 @@ resumption_start(DoeffContext *cx, PyObject *program, PyObject **out)
     Resumption *resumption = (Resumption *)program;
     DoeffHandlerContext *ctx = (DoeffHandlerContext *)resumption->ctx;
     DoeffMachine *m = MACHINE_OF(cx);
-    if (ctx->machine != m || body_fiber(m, ctx) == NULL) {
+    if (DOEFF_UNLIKELY(m->fiber->handling != ctx) && (ctx->machine != m || body_fiber(m, ctx) == NULL)) {
         PyErr_SetString(PyExc_RuntimeError,
                         "ctx.resume and ctx.throw work in the body of the handler that was given ctx; "
                         "elsewhere return ResumeK(k=ctx.k, value=...)");
@@ -771,16 +946,34 @@ resumption_start(DoeffContext *cx, PyObject *program, PyObject **out)
     if (Py_REFCNT(program) > 1 && cx->st->unseen_resumption == program) {
         handler_show_resumption(cx->st);
     }
+    DoeffFiber *fiber = m->fiber;
+    DoeffFrame *top = &fiber->frames[fiber->len - 1];
+    if (fiber->len > 2 * COMPAT_BODIES_SEEN && top->kind == &return_frame && top[-1].a == (PyObject *)ctx
+        && (PyGen_CheckExact(top->a) || PyCoro_CheckExact(top->a))) {
+        suspended_hide(m, ctx, top);
+    }
     /* When the rest has ended, the body goes on in its own environment. */
     ctx->after_env = ctx->bottom->ret_env;
     ctx->bottom->ret_env = Py_NewRef(cx->env);
-    if (handler_resume_origin(cx, ctx) != DOEFF_VALUE) {
+    if (DOEFF_UNLIKELY(resume_origin(cx, ctx) != DOEFF_VALUE)) {
         return DOEFF_RAISE;
     }
-    if (resumption->error != NULL) {
+    if (DOEFF_UNLIKELY(resumption->error != NULL)) {
         PyErr_SetRaisedException(Py_NewRef(resumption->error));
         return DOEFF_RAISE;
     }
+#if DOEFF_FREE_LISTS && !defined(Py_REF_DEBUG)
+    if (DOEFF_LIKELY(Py_REFCNT(program) == 1 && cx->st->unseen_resumption == program)) {
+        *out = resumption->value;
+        Py_SET_REFCNT(program, 0);
+        if (DOEFF_LIKELY(freelist_push(&cx->st->free_resumptions, program))) {
+            cx->st->unseen_resumption = NULL;
+            Py_DECREF(ctx); /* which its result frame holds */
+            return STEP_SPENT;
+        }
+        Py_SET_REFCNT(program, 1);
+    }
+#endif
     *out = Py_NewRef(resumption->value);
     return DOEFF_VALUE;
 }
@@ -1013,7 +1206,7 @@ ctx_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     ctx->loose = loose;
-    PyObject_GC_Track(ctx);
+    handler_track(ctx);
     return (PyObject *)ctx;
 }
 

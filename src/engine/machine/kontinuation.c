@@ -40,8 +40,8 @@ kontinuation_track(PyObject *op)
     if (!PyObject_GC_IsTracked(op)) {
         PyObject_GC_Track(op);
     }
-    if (ctx != NULL && !PyObject_GC_IsTracked((PyObject *)ctx)) {
-        PyObject_GC_Track((PyObject *)ctx); /* from here on it may be part of a cycle */
+    if (ctx != NULL) {
+        handler_track(ctx);
     }
 }
 

@@ -20,6 +20,11 @@ const DoeffFrameKind return_frame = {
     .describe = describe_return,
 };
 
+const DoeffFrameKind suspended_frame = {
+    .name = "ReturnFrame",
+    .describe = describe_return,
+};
+
 /* ---- forwarded effects: the origin comes back for a while ---- */
 
 /* Takes the body of c's handler, with everything above it, off the current continuation. Its frames
@@ -41,6 +46,10 @@ set_body_aside(DoeffMachine *m, DoeffHandlerContext *c)
     DoeffFiber *body = fiber_new(m->cx.st, NULL, fiber->node, fiber->node);
     if (body == NULL) {
         return -1;
+    }
+    c->rare = 1;
+    if (c->tracked) {
+        machine_show(m);
     }
     for (Py_ssize_t i = at; i < fiber->len; i++) {
         DoeffFrame *frame = &fiber->frames[i];
@@ -77,6 +86,9 @@ static void
 detach(DoeffMachine *m, DoeffHandlerContext *c)
 {
     ctx_unmark_bottom(c);
+    if (c->tracked) {
+        machine_show(m);
+    }
     c->top = m->fiber;
     m->fiber = c->bottom->parent;
     c->bottom->parent = NULL;
@@ -420,6 +432,7 @@ int
 machine_unwind_frames(DoeffMachine *m, Py_ssize_t count, DoeffStep next, PyObject *what)
 {
     DoeffFiber *last = NULL; /* the outermost that is left behind as a whole */
+    machine_show(m);         /* the new frame may come between that of a body and what is below it */
     for (DoeffFiber *fiber = m->fiber; fiber != NULL; last = fiber, fiber = fiber->parent) {
         if (count <= fiber->len) {
             if (insert_abandon(fiber, fiber->len - count, abandon_kind(next), what) < 0) {
@@ -820,6 +833,7 @@ deliver: /* value goes to the top frame */
         }
         DoeffFrame *top = &fiber->frames[fiber->len - 1];
         if (DOEFF_LIKELY(top->kind == &return_frame)) {
+        send:;
             PySendResult sent = send_into(top->a, value, &yielded);
             Py_DECREF(value);
             if (DOEFF_LIKELY(sent == PYGEN_NEXT)) {
@@ -829,6 +843,26 @@ deliver: /* value goes to the top frame */
                 goto generator_returned;
             }
             goto generator_failed;
+        }
+        if (top->kind == &suspended_frame) {
+            top->kind = &return_frame;
+            suspended_show(fiber->handling);
+            goto send;
+        }
+        if (top->kind == &handler_result_frame) {
+            int over = handler_body_over(&m->cx, fiber, value);
+            if (DOEFF_LIKELY(over > 0)) {
+                if (DOEFF_UNLIKELY(m->cx.attention) && m->fiber != fiber) {
+                    m->cx.forwarder = NULL;
+                    goto attend; /* a Python handler has answered an effect */
+                }
+                goto deliver;
+            }
+            if (over < 0) {
+                error = trace_begin(m, NULL);
+                Py_DECREF(value);
+                goto fail;
+            }
         }
         DoeffFrame frame = *top;
         fiber->len--;
@@ -931,6 +965,34 @@ perform:
             value = answer;
             if (DOEFF_UNLIKELY(m->cx.attention)) {
                 if (m->at == NULL && m->orphans_len == 0) { /* a program has been started */
+                    goto breathe;
+                }
+                goto attend;
+            }
+            goto deliver;
+        }
+        if (step == STEP_BODY) {
+            Py_DECREF(yielded);
+            if (turn == NULL && DOEFF_LIKELY(!m->cx.attention)) {
+                PySendResult sent = Py_TYPE(answer)->tp_as_async->am_send(answer, Py_None, &yielded);
+                if (DOEFF_LIKELY(sent == PYGEN_NEXT)) {
+                    goto yielded;
+                }
+                if (sent == PYGEN_RETURN) {
+                    goto generator_returned;
+                }
+                goto generator_failed;
+            }
+            value = Py_NewRef(Py_None);
+            if (m->cx.attention) {
+                goto attend;
+            }
+            goto deliver;
+        }
+        if (step == STEP_SPENT) {
+            value = answer;
+            if (DOEFF_UNLIKELY(m->cx.attention)) {
+                if (m->orphans_len == 0) {
                     goto breathe;
                 }
                 goto attend;
@@ -1065,6 +1127,10 @@ fail: /* error goes to the top frame */
             goto fail;
         }
         DoeffFrame *top = &fiber->frames[fiber->len - 1];
+        if (top->kind == &suspended_frame) {
+            top->kind = &return_frame;
+            suspended_show(fiber->handling);
+        }
         if (DOEFF_LIKELY(top->kind == &return_frame)) {
             PyObject *thrown = Py_NewRef(error);
             PySendResult sent = throw_into(st, top->a, error, &yielded);
@@ -1229,6 +1295,23 @@ machine_turn(DoeffMachine *m, DoeffStep how, PyObject *what, PyObject **out, Tur
 
 /* ---- the object ---- */
 
+void
+machine_show(DoeffMachine *m)
+{
+    while (m->suspended_len > 0) {
+        suspended_show(m->suspended[m->suspended_len - 1].ctx);
+    }
+}
+
+void
+machine_track(DoeffMachine *m)
+{
+    if (!PyObject_GC_IsTracked((PyObject *)m)) {
+        machine_show(m);
+        PyObject_GC_Track((PyObject *)m);
+    }
+}
+
 DoeffMachine *
 machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
 {
@@ -1255,6 +1338,8 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->steps_left = m->budget * STEPS_PER_TURN + STEPS_PER_TURN - 1;
     m->cx.attention = m->paced = m->budget != 0;
     m->close_timeout = 5.0;
+    m->suspended = NULL;
+    m->suspended_len = m->suspended_cap = 0;
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
@@ -1325,6 +1410,7 @@ machine_dealloc(PyObject *op)
     }
     (void)machine_clear(op);
     PyMem_Free(((DoeffMachine *)op)->orphans);
+    PyMem_Free(((DoeffMachine *)op)->suspended);
     if (((PyHeapTypeObject *)tp)->ht_module != NULL
         && freelist_push(&((DoeffMachine *)op)->cx.st->free_machines, op)) {
         return;

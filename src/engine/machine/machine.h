@@ -155,6 +155,8 @@ struct DoeffMachine {
     double close_timeout;           /* seconds that tasks have to end in when the run does */
     int unfinished_wait;            /* the end of the run waits for tasks instead of cancelling them */
     PyObject *run_data;             /* dict of what all tasks share (rundata.h), or NULL; strong */
+    struct DoeffSuspended *suspended; /* bodies that wait for the rest and that the collector does not see */
+    int suspended_len, suspended_cap;
     DoeffFiber **orphans;           /* chains nobody can resume any more, to be unwound: top, bottom, top, ... */
     int orphans_len, orphans_cap;   /* pairs */
     unsigned long thread;           /* who drives it; 0: nobody */
@@ -164,6 +166,12 @@ struct DoeffMachine {
     size_t turns;                   /* driven by step(): turns taken; 0: by a run function */
     size_t turn_views;              /* continuations of the state after the last turn that exist */
 };
+
+/* A handler's body that waits for the rest of the program (`yield ctx.resume(value)`), hidden from the collector. */
+typedef struct DoeffSuspended {
+    DoeffHandlerContext *ctx; /* borrowed from its result frame */
+    PyObject *generator;      /* borrowed from the frame above that, a suspended_frame */
+} DoeffSuspended;
 
 #define MACHINE_OF(context) ((DoeffMachine *)((char *)(context) - offsetof(DoeffMachine, cx)))
 
@@ -320,10 +328,18 @@ int context_install(DoeffContext *cx, PyObject *handler);
 /* ---- frame kinds of the machine ---- */
 
 extern const DoeffFrameKind return_frame;         /* a: generator, b: KleisliProgram or NULL */
+extern const DoeffFrameKind suspended_frame;      /* the same, of a body that waits; the collector need not see a */
 extern const DoeffFrameKind handler_result_frame; /* a: HandlerContext */
 extern const DoeffFrameKind replacement_frame;    /* a: HandlerContext */
 extern const DoeffFrameKind forward_frame;        /* a: HandlerContext of the forwarder, b: its env */
 extern const DoeffFrameKind object_frame;         /* a: an object with on_value and on_error */
+
+/* The frame of a generator, at work or suspended. */
+static inline int
+is_return(const DoeffFrame *frame)
+{
+    return frame->kind == &return_frame || frame->kind == &suspended_frame;
+}
 
 /* ---- handler contexts ---- */
 
@@ -336,27 +352,48 @@ typedef enum {
 
 struct DoeffHandlerContext {
     PyObject_HEAD
-    CtxState state;
+    unsigned char state;        /* CtxState */
+    unsigned char body_done;    /* its HandlerResultFrame is gone */
+    unsigned char tracked;      /* the collector knows it */
+    unsigned char rare;         /* one of the fields at the end has been set */
+    int hidden;                 /* its body is machine->suspended[hidden - 1]; 0: the collector sees it */
     DoeffMachine *machine;      /* strong; NULL when loose */
     DoeffFiber *top, *bottom;   /* owned while captured */
     HandlerNode *node;          /* the handler at work; strong */
     PyObject *effect;           /* strong */
     PyObject *env;              /* at the origin; strong */
-    PyObject *store;            /* only when loose; strong */
     DoeffHandlerContext *outer_body; /* handler body further down on the same fiber; borrowed */
-    DoeffFiber *body_top, *body_bottom; /* its body, while a forwarded effect's program runs; owned */
-    DoeffHandlerContext *attached_next; /* the next one on bottom->attached */
-    DoeffHandlerContext *outward; /* attached: the forwarder one handler further out; borrowed */
-    DoeffHandlerContext *inner; /* forwarded: the context of the handler whose body yielded it; strong */
-    PyObject *loose;            /* tuple of the constructor's arguments, when loose */
     PyObject *scopes;           /* open scopes at the origin; strong or NULL */
     PyObject *after_env;        /* resumed in the middle: environment where the scope ends; strong */
+    /* From here on all is NULL as a rule, in contexts of the free list always: two cache lines are enough. */
+    DoeffHandlerContext *inner; /* forwarded: the context of the handler whose body yielded it; strong */
+    DoeffHandlerContext *outward; /* attached: the forwarder one handler further out; borrowed */
+    DoeffHandlerContext *attached_next; /* the next one on bottom->attached */
+    DoeffFiber *body_top, *body_bottom; /* its body, while a forwarded effect's program runs; owned */
     HandlerNode *resumed_by;    /* whose body resumed it, if that was another handler; strong */
-    int body_done;              /* its HandlerResultFrame is gone */
+    PyObject *loose;            /* tuple of the constructor's arguments, when loose */
 };
+
+/* ---- what the collector sees ---- */
+
+/* All bodies that are hidden are shown: from here on something that owns frames may be garbage. */
+void machine_show(DoeffMachine *m);
+/* The machine is no root any more; nothing happens if the collector knows that. */
+void machine_track(DoeffMachine *m);
+/* The body of ctx, which waited, has been popped, or goes on: it is shown, if it is hidden. */
+void suspended_show(DoeffHandlerContext *ctx);
+
+/* ---- handlers at work ---- */
+
+/* What only the two functions below say to the loop. */
+#define STEP_BODY ((DoeffStep)16)  /* the generator of a body has been pushed, and is to be started */
+#define STEP_SPENT ((DoeffStep)17) /* *out is the answer; the reference to what was performed is taken */
 
 /* The effect function of every Python handler: capture, call, run the body. */
 DoeffStep python_handler_fn(DoeffContext *cx, PyObject *effect, PyObject **out);
+/* The frame on top of the current fiber is a handler_result_frame, and value the result of its body: 1 if that is over,
+ * the usual way, and value goes on; -1 if so does the exception that is set; 0 if the frame is to be asked. */
+int handler_body_over(DoeffContext *cx, DoeffFiber *fiber, PyObject *value /* borrowed */);
 /* For the effect function of a native handler: program (stolen) is run in place of effect, outside
  * the handler, as a handler's body: yielding the effect again forwards it, its origin unchanged. */
 DoeffStep handler_replace(DoeffContext *cx, PyObject *effect, PyObject *program, PyObject **out);
@@ -377,6 +414,8 @@ DoeffStep handler_resume_origin(DoeffContext *cx, DoeffHandlerContext *ctx);
  * is set) say with what. result is the object that held k: nobody else may know it, nor then the chain. */
 DoeffStep handler_go_to(DoeffContext *cx, DoeffHandlerContext *ctx, PyObject *result, PyObject *k, PyObject *env,
                         PyObject *store, DoeffStep step, PyObject **out);
+/* From here on it may be part of a cycle: the collector sees it, and through it the chain that it owns. */
+void handler_track(DoeffHandlerContext *ctx);
 /* Others than the caller hold the context: its chain may be resumed later. */
 void handler_track_if_kept(DoeffHandlerContext *ctx);
 /* ctx.resume(value) and ctx.throw(error): the collector gets to know the last one, if it is alive. */

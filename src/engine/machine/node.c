@@ -23,7 +23,7 @@ performing_generator(DoeffFiber *fiber)
 {
     for (; fiber != NULL; fiber = fiber->parent) {
         for (Py_ssize_t i = fiber->len; i > 0; i--) {
-            if (fiber->frames[i - 1].kind == &return_frame) {
+            if (is_return(&fiber->frames[i - 1])) {
                 return fiber->frames[i - 1].a;
             }
         }

@@ -47,7 +47,7 @@ add_row(PyObject *rows, const char *kind, PyObject *description /* stolen, may b
 static int
 add_frame(PyObject *rows, const DoeffFrame *frame, int all)
 {
-    int generator = frame->kind == &return_frame;
+    int generator = is_return(frame);
     if (generator ? 0 : !all || frame->kind == &forward_frame) {
         return 0;
     }

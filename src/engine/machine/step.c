@@ -250,8 +250,8 @@ take_turn(DoeffMachine *m, PyObject *state, PyObject *prefix)
             PyErr_SetRaisedException(pending);
         }
     }
-    if (Py_REFCNT(m) > 1 && !PyObject_GC_IsTracked((PyObject *)m)) {
-        PyObject_GC_Track((PyObject *)m);
+    if (Py_REFCNT(m) > 1) {
+        machine_track(m);
     }
     return result;
 }

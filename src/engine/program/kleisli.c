@@ -288,7 +288,19 @@ kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyOb
         handler = composed->target;
     }
     if (DOEFF_LIKELY(Py_IS_TYPE(handler, st->Kleisli_Type))) {
-        return call_function(cx, (Kleisli *)handler, args + 2, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL, out);
+        Kleisli *kleisli = (Kleisli *)handler;
+        PyObject *result = function_call(kleisli->func, args + 2, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        if (DOEFF_UNLIKELY(result == NULL || !PyGen_CheckExact(result))) {
+            return function_outcome(cx, kleisli, result, out);
+        }
+        DoeffFiber *fiber = MACHINE_OF(cx)->fiber;
+        if (DOEFF_UNLIKELY(fiber->len == fiber->cap) && fiber_grow(fiber) < 0) {
+            Py_DECREF(result);
+            return DOEFF_RAISE;
+        }
+        fiber->frames[fiber->len++] = (DoeffFrame){&return_frame, result, Py_NewRef(handler)};
+        *out = result;
+        return STEP_BODY;
     }
     if (Py_IS_TYPE(handler, st->KleisliBound_Type)) {
         args[1] = ((KleisliBound *)handler)->self;

@@ -60,7 +60,8 @@ typedef struct KleisliCall {
 /* Performs a call (stolen, but not by DOEFF_RAISE). DOEFF_PASS: *out is a generator on top that has not
  * begun (borrowed from its frame). */
 DoeffStep kleisli_call_start(DoeffContext *cx, PyObject *call, PyObject **out);
-/* Calls a Python handler with (effect, ctx), arguments as they are; its result frame is on top. */
+/* Calls a Python handler with (effect, ctx), arguments as they are; its result frame is on top. STEP_BODY: *out is the
+ * generator of its body (borrowed from its frame). */
 DoeffStep kleisli_call_handler(DoeffContext *cx, PyObject *handler, PyObject *effect, PyObject *ctx,
                                PyObject **out);
 /* Shows the calls of the pools that are alive, but for one (borrowed or NULL), to the collector: they are

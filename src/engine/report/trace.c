@@ -301,7 +301,7 @@ trace_note(DoeffMachine *m, const DoeffFrame *frame, PyObject *error)
     if (t == NULL) {
         return;
     }
-    if (frame->kind == &return_frame) {
+    if (is_return(frame)) {
         if (!add_python(t, error, return_frame.name)) { /* it never ran: closed before, or made to look so */
             add(t, return_frame.name, generator_code(frame->a), -1, NULL);
         }

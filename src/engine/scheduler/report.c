@@ -49,7 +49,7 @@ waiting_place(DoeffTask *t)
     PyObject *generator = t->node != NULL ? t->generator : NULL;
     for (DoeffFiber *fiber = t->node != NULL ? NULL : t->fiber; fiber != NULL && generator == NULL; fiber = fiber->parent) {
         for (Py_ssize_t i = fiber->len; i > 0 && generator == NULL; i--) {
-            generator = fiber->frames[i - 1].kind == &return_frame ? fiber->frames[i - 1].a : NULL;
+            generator = is_return(&fiber->frames[i - 1]) ? fiber->frames[i - 1].a : NULL;
         }
     }
     return generator != NULL ? Py_NewRef(generator) : spawn_place(t);

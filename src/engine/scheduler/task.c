@@ -585,7 +585,7 @@ task_name(DoeffTask *t)
         root = root->parent;
     }
     for (Py_ssize_t i = 0; root != NULL && program == NULL && i < root->len; i++) {
-        if (root->frames[i].kind == &return_frame) {
+        if (is_return(&root->frames[i])) {
             program = root->frames[i].a;
         }
     }
