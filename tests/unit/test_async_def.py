@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 
 import pytest
 
@@ -18,6 +19,7 @@ from doeff import (
     Gather,
     Get,
     GetTime,
+    InterpreterInvariantError,
     Listen,
     Local,
     Modify,
@@ -343,6 +345,82 @@ def test_a_coroutine_of_asyncio_needs_await_around_it(go):
         return await soon("without")
 
     error, value = go(program()).value
+    assert [frame.name for frame in traceback.extract_tb(error.__traceback__)][:2] == [
+        "bare",
+        "soon",
+    ]
     assert isinstance(error, TypeError)
     assert "await Await(x)" in str(error)
     assert value == "with"
+
+
+class Manager:
+    async def __aenter__(self):
+        return await asyncio.sleep(0, "inside")
+
+    async def __aexit__(self, *_):
+        await asyncio.sleep(0)
+
+
+class Counting:
+    def __init__(self):
+        self.n = 0
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(0)
+        raise StopAsyncIteration
+
+
+async def managed():
+    async with Manager():
+        pass
+
+
+async def iterated():
+    async for _ in Counting():
+        pass
+
+
+BARE = {
+    "sleep(0)": lambda: asyncio.sleep(0),
+    "sleep": lambda: asyncio.sleep(1),
+    "future": lambda: asyncio.get_running_loop().create_future(),
+    "task": lambda: asyncio.get_running_loop().create_task(asyncio.sleep(1)),
+    "executor": lambda: asyncio.get_running_loop().run_in_executor(None, int),
+    "to_thread": lambda: asyncio.to_thread(int),
+    "gather": lambda: asyncio.gather(soon(1), soon(2)),
+    "async with": managed,
+    "async for": iterated,
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("kind", BARE)
+def test_what_is_awaited_bare_is_told_of_await(go, kind):
+    @do
+    async def program():
+        return await BARE[kind]()
+
+    error = go(program()).error
+    assert isinstance(error, InterpreterInvariantError | RuntimeError)
+    told = "".join([str(error), *getattr(error, "__notes__", [])])
+    assert told.count("await Await(x)") == 1
+    assert (
+        traceback.extract_tb(error.__traceback__)[0].line == "return await BARE[kind]()"
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(BARE.keys() - {"sleep", "future", "task"}))
+def test_the_same_inside_await(go, kind):
+    async def inside():
+        await BARE[kind]()
+        return "done"
+
+    @do
+    async def program():
+        return await Await(inside())
+
+    assert go(program()).value == "done"

@@ -70,6 +70,9 @@ PySendResult aio_send(PyObject *coroutine, PyObject *throw, PyObject **out);
 /* Has it what a coroutine has? -1 with an error. */
 int aio_is_coroutine(EngineState *st, PyObject *op);
 
+/* A program has failed with a RuntimeError: if that says that there is no event loop here, it is told of Await. */
+void aio_explain(PyObject *error);
+
 /* What a Python-level send() gives for the result of a step (value stolen). */
 PyObject *aio_sent(PySendResult sent, PyObject *value);
 /* Sets the exception that the arguments of throw() name. */

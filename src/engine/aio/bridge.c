@@ -109,6 +109,23 @@ aio_is_coroutine(EngineState *st, PyObject *op)
     return is;
 }
 
+void
+aio_explain(PyObject *error)
+{
+    PyObject *text = PyObject_Str(error);
+    const char *words = text == NULL ? NULL : PyUnicode_AsUTF8(text);
+    if (words != NULL && !PyObject_HasAttrString(error, "__notes__")
+        && (strncmp(words, "no running event loop", 21) == 0
+            || strncmp(words, "There is no current event loop", 30) == 0)) {
+        PyObject *done = PyObject_CallMethod(error, "add_note", "s",
+                                             "Hint: a program runs outside of event loops; give what needs one to Await: "
+                                             "`await Await(x)` in an async @do function, else `yield Await(x)`.");
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(text);
+    PyErr_Clear(); /* without memory it is not explained */
+}
+
 /* ---- a bridge's end ---- */
 
 void

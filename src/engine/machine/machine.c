@@ -1,5 +1,6 @@
 #include "machine.h"
 
+#include "../aio/aio.h"
 #include "../program/kleisli.h"
 #include "../program/program.h"
 #include "../report/trace.h"
@@ -1096,6 +1097,9 @@ generator_failed: /* the top frame's generator is finished by the exception that
     {
         DoeffFiber *fiber = m->fiber;
         error = trace_begin(m, NULL);
+        if (Py_IS_TYPE(error, (PyTypeObject *)PyExc_RuntimeError)) {
+            aio_explain(error);
+        }
         trace_note(m, &fiber->frames[fiber->len - 1], error);
         DoeffFrame done = fiber->frames[--fiber->len];
         Py_DECREF(done.a);
