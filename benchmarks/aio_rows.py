@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from itertools import repeat
-from time import process_time_ns
+from time import process_time_ns, thread_time_ns
 
-from doeff import Await, Gather, Pure, async_handlers_preset, async_run, do
+from doeff import Await, Gather, Get, Pure, async_handlers_preset, async_run, do
 from measure import in_calls, times_reference
+
+try:
+    import uvloop
+except ImportError:  # no row for it then
+    uvloop = None
 
 AWAITS = 2_000
 TOGETHER = 10_000
@@ -49,6 +54,41 @@ async def gathering_in_asyncio():
     return process_time_ns() - began
 
 
+def compute(ns):
+    end = thread_time_ns() + ns
+    while thread_time_ns() < end:
+        pass
+
+
+@do
+def computing(short, ns):
+    """Effects at once one after the other, then something that takes its time."""
+    for _ in range(100_000_000 // (ns or 1_000)):
+        for _ in range(short):
+            yield Get("key")
+        compute(ns)
+        yield Get("key")
+
+
+async def beside(program):
+    """The longest that the loop had to wait for a turn, in ms of CPU time."""
+    waits = []
+
+    async def ticker():
+        before = thread_time_ns()
+        while True:
+            await asyncio.sleep(0)
+            now = thread_time_ns()
+            waits.append(now - before)
+            before = now
+
+    task = asyncio.create_task(ticker())
+    await asyncio.sleep(0)
+    await async_run(program, async_handlers_preset, store={"key": 0})
+    task.cancel()
+    return max(waits) / 1e6
+
+
 async def running(loops):
     nothing = Pure(None)
     began = process_time_ns()
@@ -69,6 +109,22 @@ def together() -> float:
     return times_reference(
         lambda: run(gathering()), lambda: asyncio.run(gathering_in_asyncio())
     )
+
+
+def in_uvloop(coroutine):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(coroutine)
+
+
+def together_in_uvloop() -> float:
+    return times_reference(
+        lambda: in_uvloop(async_run(gathering(), async_handlers_preset)).value,
+        lambda: in_uvloop(gathering_in_asyncio()),
+    )
+
+
+def loop_waits(short, ns) -> float:
+    return asyncio.run(beside(computing(short, ns)))
 
 
 def run_of_nothing() -> float:

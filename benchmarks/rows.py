@@ -515,6 +515,36 @@ ROWS = [
         (1.2, 1.2),
         aio_rows.together,
     ),
+    *(
+        [
+            Row(
+                f"{aio_rows.TOGETHER:,} Awaits at once in uvloop",
+                "x asyncio.gather",
+                (1.2, 1.2),
+                aio_rows.together_in_uvloop,
+            )
+        ]
+        if aio_rows.uvloop
+        else []
+    ),
+    Row(
+        "loop waits beside short effects",
+        "ms",
+        (1, 1),
+        partial(aio_rows.loop_waits, 1, 0),
+    ),
+    Row(
+        "loop waits beside effects of 0.1 ms",
+        "ms",
+        (1.2, 1.2),
+        partial(aio_rows.loop_waits, 0, 100_000),
+    ),
+    Row(
+        "loop waits, one effect in 8 takes 0.1 ms",
+        "ms",
+        (1.3, 1.3),
+        partial(aio_rows.loop_waits, 7, 100_000),
+    ),
     Row("async_run of nothing", "calls", (30, 30), aio_rows.run_of_nothing),
     Row(
         "blocked task beside its generator",

@@ -175,7 +175,8 @@ go_on(AsyncRun *r, DoeffStep how, PyObject *what, PyObject **out)
     for (;;) {
         PyObject *got = NULL;
         m->effects_left = LOOP_TURNS;
-        m->turn_began = compat_monotonic_ns();
+        m->unlooked = m->stride = 1;
+        m->turn_began = m->looked_at = compat_monotonic_ns();
         m->cx.attention = 1;
         switch (run_step(m, how, what, NULL, &got)) {
         case RUN_DONE:

@@ -148,7 +148,9 @@ struct DoeffMachine {
     long long budget;               /* what there was; 0: none */
     int loop_turn;                  /* the event loop is to get a turn before the run goes on */
     int effects_left;               /* effects until it gets one anyway */
+    int unlooked, stride;           /* effects until the clock is read again, and from one reading to the next */
     long long turn_began;           /* when the run was last gone on with, ns */
+    long long looked_at;            /* when the clock was last read, ns */
     DoeffStep paused;               /* after RUN_PAUSED: how to go on */
     PyObject *loop_time;            /* the event loop's clock; strong; NULL: no event loop */
     PyObject *schedule;             /* how ready tasks were chosen, or NULL; strong */
@@ -186,7 +188,9 @@ typedef struct Turn {
 
 #define STEPS_PER_TURN 128      /* a program that ends without an effect is one step: a loop over such ends as well */
 #define LOOP_TURNS 1000     /* the longest that an event loop waits for a turn: so many effects, */
-#define LOOP_NS 1000000LL   /* or so many ns and the effect at work then */
+#define LOOP_NS 1000000LL   /* or so many ns and the effects at work then: one, but after short ones at most LOOP_STRIDE */
+#define LOOP_STRIDE 8       /* effects between two readings of the clock (about 20 ns each) where effects are short, */
+#define LOOP_SHORT_NS (LOOP_NS / LOOP_TURNS) /* that is, where the number alone would keep within the time */
 
 /* A machine ready to run program under chain; takes env and store (stolen). */
 DoeffMachine *machine_new(EngineState *st, HandlerNode *chain /* borrowed */, PyObject *env, PyObject *store);
