@@ -49,6 +49,8 @@ intern_strings(EngineState *st)
         {&st->str_handle, "_handle"},
         {&st->str_time, "time"},
         {&st->str_create_task, "create_task"},
+        {&st->str_cancel, "cancel"},
+        {&st->str_log_destroy_pending, "_log_destroy_pending"},
         {&st->str_call_soon, "call_soon"},
         {&st->str_call_soon_threadsafe, "call_soon_threadsafe"},
         {&st->str_cr_suspended, "cr_suspended"},

@@ -112,6 +112,8 @@
     X(PyObject, str_handle)                                          \
     X(PyObject, str_time)                                            \
     X(PyObject, str_create_task)                                     \
+    X(PyObject, str_cancel)                                          \
+    X(PyObject, str_log_destroy_pending)                             \
     X(PyObject, str_call_soon)                                       \
     X(PyObject, str_call_soon_threadsafe)                            \
     X(PyObject, str_cr_suspended)                                    \

@@ -13,6 +13,7 @@ from doeff import (
     Gather,
     Safe,
     Spawn,
+    Timeout,
     Wait,
     async_handlers_preset,
     async_run,
@@ -28,7 +29,11 @@ atexit.register(LOOP.close)
 
 
 def run(program):
-    return LOOP.run_until_complete(async_run(program, async_handlers_preset))
+    return LOOP.run_until_complete(async_run(program, async_handlers_preset)).value
+
+
+def error_of(safe):
+    return repr(safe.error)
 
 
 async def soon(value, turns=1):
@@ -42,19 +47,20 @@ async def fails():
 
 
 async def stands():
-    await asyncio.Event().wait()
+    await asyncio.get_running_loop().create_future()
 
 
 @do
 def awaits():
     yield Await(soon(1))
     yield Await(soon(1, turns=0))
-    yield Safe(Await(fails()))
-    return (yield Gather(Await(soon(1)), Await(soon(2, turns=3)), Delay(0)))
+    failed = yield Safe(Await(fails()))
+    together = yield Gather(Await(soon(1)), Await(soon(2, turns=3)), Delay(0))
+    return error_of(failed), together
 
 
 def leak_await():
-    run(awaits())
+    return run(awaits())
 
 
 async def never():
@@ -68,12 +74,13 @@ def fails_at_once():
 
 
 def leak_await_never_begun():
-    run(Safe(Gather(fails_at_once(), Await(never()), Safe(Await(never())))))
+    failed = run(Safe(Gather(fails_at_once(), Await(never()), Safe(Await(never())))))
     async_run(Await(never()), async_handlers_preset).close()
+    return error_of(failed)
 
 
 def leak_await_in_the_background():
-    sync_run(awaits(), sync_handlers_preset)
+    return sync_run(awaits(), sync_handlers_preset).value
 
 
 @do
@@ -81,11 +88,11 @@ def cancels():
     task = yield Spawn(Await(stands()))
     yield Delay(0)
     yield Cancel(task)
-    yield Safe(Wait(task))
+    return error_of((yield Safe(Wait(task))))
 
 
 def leak_cancelled_await():
-    run(cancels())
+    return run(cancels())
 
 
 def leak_refused_escape():
@@ -96,7 +103,10 @@ def leak_refused_escape():
 
 
 async def step(running):
-    running.send(None)
+    try:
+        running.send(None)
+    except StopIteration as end:
+        raise end.value.error from None
     await asyncio.sleep(0)
 
 
@@ -109,14 +119,21 @@ def leak_closed_run():
 
 async def cancelled():
     task = asyncio.ensure_future(async_run(Await(stands()), async_handlers_preset))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
+    try:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    finally:
+        task.cancel()
+    while not task.done():
+        await asyncio.sleep(0)
+    try:
+        return task.result().value
+    except asyncio.CancelledError:
+        return "cancelled"
 
 
 def leak_cancelled_run():
-    LOOP.run_until_complete(cancelled())
+    return LOOP.run_until_complete(cancelled())
 
 
 @do
@@ -127,18 +144,28 @@ def external():
 
 
 def leak_external_wait():
-    run(external())
+    return run(external())
 
 
 @do
 def escapes():
-    yield PythonAsyncSyntaxEscape(action=lambda: soon(1))
-    yield PythonAsyncSyntaxEscape(action=lambda: 5)
-    yield Safe(PythonAsyncSyntaxEscape(action=fails))
+    a = yield PythonAsyncSyntaxEscape(action=lambda: soon(1))
+    b = yield PythonAsyncSyntaxEscape(action=lambda: 5)
+    return a, b, error_of((yield Safe(PythonAsyncSyntaxEscape(action=fails))))
 
 
 def leak_escapes():
-    run(escapes())
+    return run(escapes())
+
+
+@do
+def delays():
+    yield Delay(1e-6)
+    return (yield Timeout(60, Await(soon(1, turns=2))))
+
+
+def leak_delays():
+    return run(delays())
 
 
 def leak_trace():

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# asyncio's own loop may sleep for ever when it has no memory for a callback, so bodies that need one are left out.
-NAMES = [
-    name for name, _ in pytest.doeff_bodies.all_bodies() if not name.startswith("aio:")
-]
-DRIVE = Path(__file__).parent / "drive.py"
+NAMES = [name for name, _ in pytest.doeff_bodies.all_bodies()]
+FOLDER = Path(__file__).parent
 
 
 def pytest_generate_tests(metafunc):
@@ -24,8 +21,9 @@ def pytest_generate_tests(metafunc):
 @pytest.mark.parametrize("name", NAMES)
 def test_failing_allocations(name, mode, tmp_path):
     progress = tmp_path / "n"
+    drive = FOLDER / ("drive_aio.py" if name.startswith("aio:") else "drive.py")
     done = subprocess.run(
-        [sys.executable, "-P", str(DRIVE), name, mode, str(progress)],
+        [sys.executable, "-P", str(drive), name, mode, str(progress)],
         capture_output=True,
         text=True,
         timeout=850,

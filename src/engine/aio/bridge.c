@@ -42,7 +42,11 @@ aio_send(PyObject *coroutine, PyObject *throw, PyObject **out)
 {
     *out = NULL;
     if (throw == NULL) {
-        return PyIter_Send(coroutine, Py_None, out);
+        PySendResult sent = PyIter_Send(coroutine, Py_None, out);
+        if (sent == PYGEN_ERROR && !PyErr_Occurred()) { /* CPython had no memory for the traceback */
+            PyErr_SetString(PyExc_SystemError, "coroutine failed without setting an exception");
+        }
+        return sent;
     }
     PyObject *method = PyObject_GetAttrString(coroutine, "throw");
     if (method == NULL) { /* an iterator that cannot be thrown at ends here */
@@ -239,14 +243,14 @@ close_inner(Bridge *b)
 }
 
 static int
-ask_task(PyObject *task, int last)
+ask_task(EngineState *st, PyObject *task, int last)
 {
     if (last) { /* it may be the last that is heard of it: no word about that */
-        if (PyObject_SetAttrString(task, "_log_destroy_pending", Py_False) < 0) {
+        if (PyObject_SetAttr(task, st->str_log_destroy_pending, Py_False) < 0) {
             PyErr_Clear();
         }
     }
-    PyObject *done = PyObject_CallMethod(task, "cancel", NULL);
+    PyObject *done = PyObject_CallMethodNoArgs(task, st->str_cancel);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -262,8 +266,8 @@ bridge_kill(Bridge *b)
     PyObject *task = Py_XNewRef(b->task);
     b->over = 1;
     close_inner(b);
-    if (task != NULL && ask_task(task, 1) < 0) {
-        PyErr_Clear(); /* its loop is closed */
+    if (task != NULL && ask_task(engine_state_of(Py_TYPE(b)), task, 1) < 0) {
+        PyErr_Clear(); /* its loop is closed, or has no memory: it ends if it ever wakes */
         bridge_unlink(b);
     }
     Py_XDECREF(task);
@@ -583,7 +587,7 @@ bridge_end(PyObject *op, PyObject *now)
     if (now == Py_True) {
         bridge_kill(b);
     }
-    else if (b->task == NULL || ask_task(b->task, 0) < 0) { /* its loop is closed, or has no memory */
+    else if (b->task == NULL || ask_task(engine_state_of(Py_TYPE(op)), b->task, 0) < 0) { /* its loop is closed, or has no memory */
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_RuntimeError, "the coroutine of this Await never began");
         }

@@ -860,6 +860,7 @@ static DoeffStep
 idle_error(DoeffContext *cx, DoeffFrame *Py_UNUSED(frame), PyObject *error, PyObject **Py_UNUSED(out))
 {
     trace_park(MACHINE_OF(cx), error);
+    MACHINE_OF(cx)->loop_turn = 1; /* main may wait for the end of a coroutine all the same, for which the loop must turn */
     throw_from_outside(scheduler_if_any(cx), Py_NewRef(error));
     return DOEFF_BLOCK;
 }
@@ -912,7 +913,13 @@ go_idle(DoeffMachine *m, PyObject **out)
         if (fiber != NULL) {
             fiber_free(st, fiber);
         }
-        scheduler_throw_at_main(s, PyErr_GetRaisedException());
+        PyObject *error = PyErr_GetRaisedException();
+        if (!s->main_over && s->main->waits != WAITS_NOT && task_pending_error(s, s->main) != NULL) {
+            task_force(s, s->main, error); /* it has been told, and waits for something to end: no waiting without memory */
+        }
+        else {
+            scheduler_throw_at_main(s, error);
+        }
         return DOEFF_BLOCK;
     }
     m->fiber = fiber;
