@@ -59,6 +59,8 @@ def pytest_configure(config):
     home = str(installed.parents[1])
     if "-packages" not in home:  # a bare copy: child processes must find the same one
         os.environ["PYTHONPATH"] = home
+    # New event loops are in debug mode, and what asyncio finds there is an error like any warning.
+    os.environ.setdefault("PYTHONASYNCIODEBUG", "1")
     if config.getoption("--leaks"):
         if not hasattr(sys, "gettotalrefcount"):
             raise pytest.UsageError("--leaks needs a debug interpreter (make leaks)")

@@ -10,6 +10,7 @@ import pytest
 import link_checker as demo
 from doeff import (
     Delay,
+    Local,
     WithHandler,
     async_handlers_preset,
     async_run,
@@ -207,7 +208,12 @@ def test_what_is_not_an_address(url):
 @pytest.mark.once
 def test_its_own_site_over_the_network():
     pytest.importorskip("aiohttp")
-    report = demo.interpret(demo.program()).value
+    for limit in (0.5, 5):  # the second one on a machine that takes its time
+        program = Local({"give_up_after": limit}, demo.program())
+        report = demo.interpret(program).value
+        late = [item for item in report.broken if "no answer" in str(item.problem)]
+        if report.complete and len(late) == 1:
+            break
     assert report.complete
     assert len(report.checked) == 15
     found = {
@@ -219,7 +225,7 @@ def test_its_own_site_over_the_network():
     assert found == {
         "/guide/third.html": ("status 404", 1),
         "/loop": ("redirects without end", 1),
-        "/never": ("no answer within 0.5 s", 3),
+        "/never": (f"no answer within {limit} s", 3),
         "/overloaded": ("status 500", 3),
     }
     busy = next(item for item in report.checked if item.url.endswith("/busy"))

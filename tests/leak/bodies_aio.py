@@ -126,14 +126,15 @@ async def cancelled():
         task.cancel()
     while not task.done():
         await asyncio.sleep(0)
+    return task
+
+
+def leak_cancelled_run():
+    task = LOOP.run_until_complete(cancelled())
     try:
         return task.result().value
     except asyncio.CancelledError:
         return "cancelled"
-
-
-def leak_cancelled_run():
-    return LOOP.run_until_complete(cancelled())
 
 
 @do
