@@ -59,7 +59,7 @@ def pytest_configure(config):
     home = str(installed.parents[1])
     if "-packages" not in home:  # a bare copy: child processes must find the same one
         os.environ["PYTHONPATH"] = home
-    # New event loops are in debug mode, and what asyncio finds there is an error like any warning.
+    # New event loops are in debug mode: they refuse calls from other threads and warn of what is left open.
     os.environ.setdefault("PYTHONASYNCIODEBUG", "1")
     if config.getoption("--leaks"):
         if not hasattr(sys, "gettotalrefcount"):
