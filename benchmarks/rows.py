@@ -530,7 +530,7 @@ ROWS = [
     Row(
         "loop waits beside short effects",
         "ms",
-        (1, 1),
+        (1.2, 1.2),
         partial(aio_rows.loop_waits, 1, 0),
     ),
     Row(
