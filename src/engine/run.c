@@ -183,8 +183,9 @@ let_go(DoeffMachine *m, HandlerNode *chain)
     m->fiber = NULL;
     fiber_free_chain(m->cx.st, fiber);
     node_scrub(chain);
+    m->at_work = 0;
     if (DOEFF_UNLIKELY(Py_REFCNT(m) > 1)) {
-        PyObject_GC_Track(m); /* somebody keeps a context: from now on it may be garbage */
+        machine_track(m); /* somebody keeps a context: from now on it may be garbage */
     }
 }
 

@@ -1302,3 +1302,24 @@ def test_a_handler_may_await(run):
         return (yield Ask("a")) + (yield Ask("b"))
 
     assert run(go(WithHandler(answers, program()))).value == "ab"
+
+
+def test_a_run_that_awaits_grows_old_for_the_collector(run):
+    """Young collections need not walk its tasks, however often it gives the loop a turn."""
+
+    def among_the_young():
+        return sum(type(o).__name__ == "Machine" for o in gc.get_objects(0))
+
+    async def look():
+        return among_the_young()
+
+    @do
+    def program():
+        yield Await(soon(1))
+        gc.collect()
+        seen = []
+        for _ in range(3):
+            seen.append((yield Await(look())))
+        return seen
+
+    assert run(go(program())).value == [0, 0, 0]

@@ -21,6 +21,7 @@ suspend(AsyncRun *r, AsyncState state)
 {
     r->state = (unsigned char)state;
     if (r->m != NULL) {
+        r->m->at_work = 0;
         machine_track(r->m); /* the loop may forget us */
     }
 }
@@ -169,9 +170,7 @@ go_on(AsyncRun *r, DoeffStep how, PyObject *what, PyObject **out)
 {
     DoeffMachine *m = r->m;
     r->state = ASYNC_RUNNING;
-    if (PyObject_GC_IsTracked((PyObject *)m)) {
-        PyObject_GC_UnTrack((PyObject *)m);
-    }
+    m->at_work = 1;
     for (;;) {
         PyObject *got = NULL;
         m->effects_left = LOOP_TURNS;
@@ -394,9 +393,7 @@ discard(AsyncRun *r)
     }
     if (r->m != NULL && !r->m->over) {
         r->state = ASYNC_RUNNING;
-        if (PyObject_GC_IsTracked((PyObject *)r->m)) {
-            PyObject_GC_UnTrack((PyObject *)r->m);
-        }
+        r->m->at_work = 1;
         r->m->aio = NULL;
         run_abandon(r->m, r->chain);
     }

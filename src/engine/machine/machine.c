@@ -1321,8 +1321,8 @@ machine_show(DoeffMachine *m)
 void
 machine_track(DoeffMachine *m)
 {
+    machine_show(m);
     if (!PyObject_GC_IsTracked((PyObject *)m)) {
-        machine_show(m);
         PyObject_GC_Track((PyObject *)m);
     }
 }
@@ -1358,7 +1358,7 @@ machine_new(EngineState *st, HandlerNode *chain, PyObject *env, PyObject *store)
     m->orphans = NULL;
     m->orphans_len = m->orphans_cap = 0;
     m->thread = 0;
-    m->over = m->discarding = 0;
+    m->over = m->discarding = m->at_work = 0;
     m->turns = m->turn_views = 0;
     m->turn_plain = 0;
     m->fiber = fiber_new(st, NULL, chain, (HandlerNode *)st->root_node);
@@ -1374,6 +1374,9 @@ machine_traverse(PyObject *op, visitproc visit, void *arg)
 {
     DoeffMachine *m = (DoeffMachine *)op;
     Py_VISIT(Py_TYPE(op));
+    if (m->at_work) {
+        return 0;
+    }
     Py_VISIT(m->cx.env);
     Py_VISIT(m->cx.store);
     Py_VISIT(m->cx.scopes);

@@ -164,6 +164,7 @@ struct DoeffMachine {
     unsigned long thread;           /* who drives it; 0: nobody */
     int over;                       /* the run has ended */
     int discarding;                 /* what is dropped now is closed: no effect of its cleanup is performed */
+    int at_work;                    /* it is tracked, but a root: the collector is shown nothing of it */
     int turn_plain;                 /* Turn.plain of the last turn */
     size_t turns;                   /* driven by step(): turns taken; 0: by a run function */
     size_t turn_views;              /* continuations of the state after the last turn that exist */
@@ -382,7 +383,7 @@ struct DoeffHandlerContext {
 
 /* All bodies that are hidden are shown: from here on something that owns frames may be garbage. */
 void machine_show(DoeffMachine *m);
-/* The machine is no root any more; nothing happens if the collector knows that. */
+/* The machine, which is not at work, is no root any more. */
 void machine_track(DoeffMachine *m);
 /* The body of ctx, which waited, has been popped, or goes on: it is shown, if it is hidden. */
 void suspended_show(DoeffHandlerContext *ctx);
