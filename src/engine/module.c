@@ -27,7 +27,6 @@ intern_strings(EngineState *st)
     } strings[] = {
         {&st->str_throw, "throw"},
         {&st->str_close, "close"},
-        {&st->str_send, "send"},
         {&st->str_to_generator, "to_generator"},
         {&st->str_created_at, "created_at"},
         {&st->str_name, "__name__"},

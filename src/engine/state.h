@@ -99,7 +99,6 @@
     /* interned strings */                                           \
     X(PyObject, str_throw)                                           \
     X(PyObject, str_close)                                           \
-    X(PyObject, str_send)                                            \
     X(PyObject, str_to_generator)                                    \
     X(PyObject, str_created_at)                                      \
     X(PyObject, str_name)                                            \
@@ -117,7 +116,6 @@
     X(PyObject, str_call_soon)                                       \
     X(PyObject, str_call_soon_threadsafe)                            \
     X(PyObject, str_cr_suspended)                                    \
-    X(PyObject, str_gi_frame)                                        \
     X(PyObject, str_generator)
 
 #define ENGINE_RECORDS(X)                                            \

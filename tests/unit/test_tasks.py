@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gc
 import weakref
@@ -977,6 +978,64 @@ def test_ca_9_also_of_what_a_handler_of_it_holds():
 
     run(main(), store={"__current_time__": NOON})
     assert log == ["closed"]
+
+
+def test_ca_9_an_error_of_the_closed_generator_is_told(monkeypatch):
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda what: told.append(what.exc_value))
+
+    @do
+    def child(error):
+        try:
+            yield Delay(1000)
+        finally:
+            with contextlib.suppress(GeneratorExit):
+                yield Put("k", 1)
+            raise error
+
+    @do
+    def main(error):
+        task = yield Spawn(child(error))
+        yield Delay(1)
+        yield Discard(task)
+
+    for kind in (RuntimeError, ValueError):
+        run(main(kind("late")), store={"__current_time__": NOON})
+    assert [repr(error) for error in told] == [
+        "RuntimeError('late')",
+        "ValueError('late')",
+    ]
+
+
+@pytest.mark.parametrize("deep", [0, 1], ids=["folded", "deeper"])
+@pytest.mark.parametrize("end", [Wait, Cancel, Discard])
+def test_two_tasks_with_one_generator(deep, end):
+    def body():
+        for _ in range(3):
+            yield Delay(1)
+        return "over"
+
+    generator = body()
+
+    @do
+    def hands_it_out():
+        return generator
+
+    @do
+    def around():
+        return (yield hands_it_out())
+
+    @do
+    def main():
+        program = around if deep else hands_it_out
+        tasks = [(yield Spawn(program())), (yield Spawn(program()))]
+        yield Delay(1.5)
+        for task in tasks:
+            yield Safe(end(task))
+        gc.collect()
+        return "whole"
+
+    assert value(main(), store={"__current_time__": NOON}) == "whole"
 
 
 def test_discarding_oneself_is_refused():

@@ -82,7 +82,12 @@ close_generator(EngineState *st, PyObject *generator)
             Py_DECREF(closed);
             break;
         }
-        if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyObject *error = PyErr_GetRaisedException();
+        PyObject *frame = PyObject_GetAttrString(generator, "gi_frame");
+        int over = frame == NULL || frame == Py_None;
+        Py_XDECREF(frame);
+        PyErr_SetRaisedException(error);
+        if (over) { /* it raised: it has not just yielded once more */
             PyErr_WriteUnraisable(generator);
             break;
         }

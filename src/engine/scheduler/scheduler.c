@@ -255,6 +255,15 @@ scheduler_traverse_hidden(DoeffTask *t, visitproc visit, void *arg)
     return failed;
 }
 
+/* Two frames may have the same generator: a @do function is free to return one that it has returned before. */
+static inline void
+show(PyObject *generator)
+{
+    if (!PyObject_GC_IsTracked(generator)) {
+        PyObject_GC_Track(generator);
+    }
+}
+
 void
 scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber)
 {
@@ -264,7 +273,7 @@ scheduler_show_generators(DoeffTask *t, DoeffFiber *fiber)
     t->hidden = 0;
     for (Py_ssize_t i = 0; i < fiber->len; i++) {
         if (is_generator(&fiber->frames[i])) {
-            PyObject_GC_Track(fiber->frames[i].a);
+            show(fiber->frames[i].a);
         }
     }
 }
@@ -310,7 +319,7 @@ unfold(DoeffScheduler *s, DoeffTask *t)
     if (generator != NULL) {
         fiber->frames[fiber->len++] = (DoeffFrame){&return_frame, generator, t->function};
         t->function = NULL;
-        PyObject_GC_Track(generator);
+        show(generator);
     }
     fiber->ret_env = Py_NewRef(t->env); /* what it began with */
     t->fiber = fiber;
@@ -325,7 +334,7 @@ task_drop_folded(DoeffScheduler *s, DoeffTask *t)
     t->generator = t->function = NULL;
     Py_CLEAR(t->node);
     if (frame.a != NULL) {
-        PyObject_GC_Track(frame.a);
+        show(frame.a);
         frame_release(s->machine->cx.st, frame);
     }
 }
