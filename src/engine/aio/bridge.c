@@ -2,6 +2,7 @@
 
 #include "../effects/effects.h"
 #include "../program/program.h"
+#include "../support/imports.h"
 
 /* bridge: Await, what drives the awaited thing, and the two handlers that start it. */
 
@@ -11,9 +12,7 @@ PyObject *
 aio_loop(EngineState *st)
 {
     if (st->aio_running_loop == NULL) {
-        PyObject *module = PyImport_ImportModule("asyncio");
-        st->aio_running_loop = module == NULL ? NULL : PyObject_GetAttrString(module, "get_running_loop");
-        Py_XDECREF(module);
+        st->aio_running_loop = import_attr("asyncio", "get_running_loop");
         if (st->aio_running_loop == NULL) {
             return NULL;
         }
@@ -105,10 +104,8 @@ aio_is_coroutine(EngineState *st, PyObject *op)
     if (methods == NULL || methods->am_await == NULL) {
         return 0;
     }
-    PyObject *module = PyImport_ImportModule("collections.abc");
-    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, "Coroutine");
+    PyObject *cls = import_attr("collections.abc", "Coroutine");
     int is = cls == NULL ? -1 : PyObject_IsInstance(op, cls);
-    Py_XDECREF(module);
     Py_XDECREF(cls);
     return is;
 }
@@ -316,9 +313,7 @@ iterator_of(EngineState *st, PyObject *awaitable)
 static void
 hush_task(void)
 {
-    PyObject *module = PyImport_ImportModule("doeff._aio");
-    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, "hush_task", NULL);
-    Py_XDECREF(module);
+    PyObject *done = import_call("doeff._aio", "hush_task", "()");
     Py_XDECREF(done);
     PyErr_Clear(); /* asyncio will complain, then */
 }
@@ -494,18 +489,14 @@ made(Bridge *b, PyObject *task)
 static int
 look_at_loop(EngineState *st, AsyncRun *r)
 {
-    PyObject *module = PyImport_ImportModule("doeff._aio");
-    if (module == NULL) {
-        return -1;
+    if (st->aio_task_names == NULL) {
+        Py_XSETREF(st->aio_Task, import_attr("doeff._aio", "make_task"));
+        st->aio_task_names = st->aio_Task == NULL ? NULL : import_attr("doeff._aio", "MAKE_TASK_NAMES");
+        if (st->aio_task_names == NULL) {
+            return -1;
+        }
     }
-    int failed = 0;
-    if (st->aio_Task == NULL) {
-        st->aio_Task = PyObject_GetAttrString(module, "make_task");
-        st->aio_task_names = PyObject_GetAttrString(module, "MAKE_TASK_NAMES");
-        failed = st->aio_Task == NULL || st->aio_task_names == NULL;
-    }
-    PyObject *factory = failed ? NULL : PyObject_CallMethod(module, "task_factory_of", "O", r->loop);
-    Py_DECREF(module);
+    PyObject *factory = import_call("doeff._aio", "task_factory_of", "(O)", r->loop);
     if (factory == NULL) {
         return -1;
     }
@@ -913,9 +904,7 @@ scheduler_outside(DoeffContext *cx, int *seen)
 static DoeffStep
 in_effects(DoeffContext *cx, PyObject *effect, const char *name, PyObject **out)
 {
-    PyObject *module = PyImport_ImportModule("doeff._aio");
-    PyObject *program = module == NULL ? NULL : PyObject_CallMethod(module, name, "O", RECORD_FIELD(effect, 0));
-    Py_XDECREF(module);
+    PyObject *program = import_call("doeff._aio", name, "(O)", RECORD_FIELD(effect, 0));
     return program == NULL ? DOEFF_RAISE : handler_replace(cx, effect, program, out);
 }
 
@@ -1020,9 +1009,7 @@ await_in_a_thread(DoeffContext *cx, PyObject *effect, PyObject **out)
     }
     external_expect(b->promise, effect, 1);
     PyObject *future = Py_NewRef((PyObject *)external_future(b->promise));
-    PyObject *module = PyImport_ImportModule("doeff._aio");
-    b->loop = module == NULL ? NULL : PyObject_CallMethod(module, "background_loop", NULL);
-    Py_XDECREF(module);
+    b->loop = import_call("doeff._aio", "background_loop", "()");
     PyObject *loop = Py_XNewRef(b->loop); /* it may end meanwhile, over there */
     PyObject *interrupt = NULL;
     int failed = loop == NULL || call_over_there(loop, b, "_begin", Py_None, &interrupt) < 0;

@@ -1,6 +1,7 @@
 #include "aio.h"
 
 #include "../effects/effects.h"
+#include "../support/imports.h"
 
 /* parking: how an idle run waits in an event loop. async_external_wait_handler escapes with a Parking: called, it gives
  * itself, a coroutine that suspends once, on itself: it is also the future-like object that asyncio's tasks wait for.
@@ -297,12 +298,10 @@ parking_result(PyObject *op, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     const char *name = p->state == PARKING_CANCELLED ? "CancelledError" : "InvalidStateError";
-    PyObject *module = PyImport_ImportModule("asyncio");
-    PyObject *error = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    PyObject *error = import_attr("asyncio", name);
     if (error != NULL) {
         PyErr_SetObject(error, p->state == PARKING_CANCELLED ? p->message : NULL);
     }
-    Py_XDECREF(module);
     Py_XDECREF(error);
     return NULL;
 }

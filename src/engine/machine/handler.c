@@ -1,6 +1,7 @@
 #include "machine.h"
 
 #include "../program/kleisli.h"
+#include "../support/imports.h"
 #include "cesk.h"
 #include "kontinuation.h"
 
@@ -345,10 +346,9 @@ blame_parameters(PyObject *handler)
     }
     PyObject *error = PyErr_GetRaisedException();
     PyObject *traceback = PyException_GetTraceback(error);
-    PyObject *module = traceback != NULL ? NULL : PyImport_ImportModule("doeff._errors");
-    PyObject *text = module == NULL ? NULL : PyObject_CallMethod(module, "bad_parameters", "OO", handler, error);
+    PyObject *text =
+        traceback != NULL ? NULL : import_call("doeff._errors", "bad_parameters", "(OO)", handler, error);
     Py_XDECREF(traceback);
-    Py_XDECREF(module);
     if (text == NULL || text == Py_None) {
         PyErr_Clear();
         PyErr_SetRaisedException(error);
@@ -528,12 +528,10 @@ already_resumed(DoeffHandlerContext *ctx, HandlerNode *by)
         return 0;
     }
     HandlerNode *first = ctx->resumed_by != NULL ? ctx->resumed_by : ctx->node;
-    PyObject *module = ctx->node == NULL ? NULL : PyImport_ImportModule("doeff._errors");
-    PyObject *text = module == NULL ? NULL
-                                    : PyObject_CallMethod(module, "resumed_twice", "OOOO", ctx->effect, first->handler,
-                                                          by == NULL ? ctx->node->handler : by->handler,
-                                                          running_generator(ctx->machine));
-    Py_XDECREF(module);
+    PyObject *text = ctx->node == NULL ? NULL
+                                       : import_call("doeff._errors", "resumed_twice", "(OOOO)", ctx->effect, first->handler,
+                                                     by == NULL ? ctx->node->handler : by->handler,
+                                                     running_generator(ctx->machine));
     if (text != NULL) {
         PyErr_SetObject(PyExc_RuntimeError, text);
         Py_DECREF(text);

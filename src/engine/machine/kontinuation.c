@@ -1,5 +1,6 @@
 #include "kontinuation.h"
 
+#include "../support/imports.h"
 #include "cesk.h"
 #include "step.h"
 
@@ -269,10 +270,7 @@ append_fiber(PyObject *list, PyObject *maker, DoeffFiber *fiber, Py_ssize_t from
 static PyObject *
 view_maker(void)
 {
-    PyObject *module = PyImport_ImportModule("doeff._frames");
-    PyObject *maker = module == NULL ? NULL : PyObject_GetAttrString(module, "view");
-    Py_XDECREF(module);
-    return maker;
+    return import_attr("doeff._frames", "view");
 }
 
 static int

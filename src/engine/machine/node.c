@@ -1,5 +1,7 @@
 #include "machine.h"
 
+#include "../support/imports.h"
+
 /* What a node looks into until it has been asked for the first time. Never written to. */
 static const NodeEntry empty_cache[NODE_CACHE_SIZE];
 #define EMPTY_CACHE ((NodeEntry *)empty_cache)
@@ -52,12 +54,8 @@ unhandled(DoeffContext *cx, PyObject *effect, PyObject **Py_UNUSED(out))
     DoeffFiber *fiber = performing_fiber(cx);
     PyObject *generator = Py_NewRef(performing_generator(fiber));
     PyObject *tried = names_of(fiber->node);
-    PyObject *module = tried == NULL ? NULL : PyImport_ImportModule("doeff._errors");
-    PyObject *error = NULL;
-    if (module != NULL) {
-        error = PyObject_CallMethod(module, "unhandled", "OOO", effect, tried, generator);
-    }
-    Py_XDECREF(module);
+    PyObject *error =
+        tried == NULL ? NULL : import_call("doeff._errors", "unhandled", "(OOO)", effect, tried, generator);
     Py_XDECREF(tried);
     Py_DECREF(generator);
     if (error != NULL) {
@@ -70,12 +68,10 @@ unhandled(DoeffContext *cx, PyObject *effect, PyObject **Py_UNUSED(out))
 static DoeffStep
 bad_yield(DoeffContext *cx, PyObject *thing, PyObject **Py_UNUSED(out))
 {
-    PyObject *module = PyImport_ImportModule("doeff._errors");
     DoeffFiber *fiber = MACHINE_OF(cx)->fiber;
     DoeffFrame *top = fiber->len > 0 ? &fiber->frames[fiber->len - 1] : NULL;
     int awaited = top != NULL && top->kind == &return_frame && PyCoro_CheckExact(top->a);
-    PyObject *error = module == NULL ? NULL : PyObject_CallMethod(module, "bad_yield", "Oi", thing, awaited);
-    Py_XDECREF(module);
+    PyObject *error = import_call("doeff._errors", "bad_yield", "(Oi)", thing, awaited);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
@@ -209,13 +205,7 @@ narrowed_to(EngineState *st, PyObject *handler)
     if (Py_IS_TYPE(handler, st->NativeHandler_Type)) {
         return Py_NewRef(Py_None);
     }
-    PyObject *module = PyImport_ImportModule("doeff._annotations");
-    if (module == NULL) {
-        return NULL;
-    }
-    PyObject *wants = PyObject_CallMethod(module, "handled_classes", "O", handler);
-    Py_DECREF(module);
-    return wants;
+    return import_call("doeff._annotations", "handled_classes", "(O)", handler);
 }
 
 HandlerNode *

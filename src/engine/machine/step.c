@@ -4,6 +4,7 @@
 #include "../program/program.h"
 #include "../report/trace.h"
 #include "../scheduler/scheduler.h"
+#include "../support/imports.h"
 #include "cesk.h"
 #include "kontinuation.h"
 #include "rundata.h"
@@ -85,9 +86,7 @@ escape_after(DoeffMachine *m, PyObject *action /* stolen */)
 {
     EngineState *st = m->cx.st;
     PyObject *state = state_after(m, &(Turn){.next = DOEFF_VALUE}, Py_NewRef(Py_None));
-    PyObject *module = state == NULL ? NULL : PyImport_ImportModule("doeff._escape");
-    PyObject *wrapped = module == NULL ? NULL : PyObject_CallMethod(module, "resuming", "OO", action, state);
-    Py_XDECREF(module);
+    PyObject *wrapped = state == NULL ? NULL : import_call("doeff._escape", "resuming", "(OO)", action, state);
     Py_XDECREF(state);
     Py_DECREF(action);
     if (wrapped == NULL) {

@@ -1,5 +1,7 @@
 #include "frozendict.h"
 
+#include "../support/imports.h"
+
 /* ---- making ---- */
 
 static PyObject *
@@ -144,8 +146,7 @@ static PyObject *
 frozen_deepcopy(PyObject *self, PyObject *memo)
 {
     PyObject *result = NULL;
-    PyObject *module = PyImport_ImportModule("copy");
-    PyObject *deepcopy = module == NULL ? NULL : PyObject_GetAttrString(module, "deepcopy");
+    PyObject *deepcopy = import_attr("copy", "deepcopy");
     PyObject *items = deepcopy == NULL ? NULL : PyDict_Items(self);
     PyObject *id = items == NULL ? NULL : PyLong_FromVoidPtr(self);
     PyObject *fresh = id == NULL ? NULL : new_empty(Py_TYPE(self));
@@ -170,7 +171,6 @@ done:
     Py_XDECREF(id);
     Py_XDECREF(items);
     Py_XDECREF(deepcopy);
-    Py_XDECREF(module);
     return result;
 }
 
