@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,30 @@ ROOT = HERE.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would the tests that press it, for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Complaints(logging.Handler):
+    """What asyncio has to say. That a step took long is left out: machines are slow at times."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.texts = []
+
+    def emit(self, record):
+        text = record.getMessage()
+        if not text.startswith("Executing "):
+            self.texts.append(text)
+
+
+@pytest.fixture(autouse=True)
+def asyncio_complaints():
+    """Every test: asyncio has logged nothing. One that breaks its rules on purpose clears the list."""
+    complaints = Complaints()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(complaints)
+    yield complaints.texts
+    logger.removeHandler(complaints)
+    assert complaints.texts == []
 
 
 def load(path: Path):
