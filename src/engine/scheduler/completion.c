@@ -752,8 +752,7 @@ callback_failed(struct DoeffScheduler *s, PyObject *callback)
 {
     PyObject *error = PyErr_GetRaisedException();
     if (task_interrupts(error)) { /* of the program, not of the callback */
-        Py_XSETREF(s->struck, error);
-        s->machine->cx.attention = 1;
+        scheduler_interrupted(s, error);
         return;
     }
     if (s->canceller) {

@@ -602,6 +602,19 @@ in_handler_body(DoeffFiber *fiber)
     return below->kind == &handler_result_frame || below->kind == &replacement_frame;
 }
 
+/* An error of the wait, or a signal's. The second of two interrupts does not wait for what the first one asked to end. */
+static void
+throw_from_outside(DoeffScheduler *s, PyObject *error)
+{
+    PyObject *pending = s->main_over || s->main->waits == WAITS_NOT ? NULL : task_pending_error(s, s->main);
+    if (pending != NULL && task_interrupts(pending) && task_interrupts(error)) {
+        task_force(s, s->main, error);
+    }
+    else {
+        scheduler_throw_at_main(s, error);
+    }
+}
+
 /* What has happened outside meanwhile makes tasks ready. */
 static inline void
 look_outside(DoeffScheduler *s)
@@ -613,7 +626,7 @@ look_outside(DoeffScheduler *s)
     if (DOEFF_UNLIKELY(s->interrupted != NULL)) {
         PyObject *error = s->interrupted;
         s->interrupted = NULL;
-        scheduler_throw_at_main(s, error);
+        throw_from_outside(s, error);
     }
 }
 
@@ -629,30 +642,6 @@ give_back(DoeffScheduler *s)
     }
 }
 
-/* An error of the wait, or a signal's. The second of two interrupts does not wait for what the first one asked to end. */
-static void
-throw_from_outside(DoeffScheduler *s, PyObject *error)
-{
-    PyObject *pending = s->main_over || s->main->waits == WAITS_NOT ? NULL : task_pending_error(s, s->main);
-    if (pending != NULL && task_interrupts(pending) && task_interrupts(error)) {
-        task_force(s, s->main, error);
-    }
-    else {
-        scheduler_throw_at_main(s, error);
-    }
-}
-
-/* An interrupt came in an on_cancel callback. */
-static void
-let_strike(DoeffScheduler *s)
-{
-    PyObject *error = s->struck;
-    if (DOEFF_UNLIKELY(error != NULL)) {
-        s->struck = NULL;
-        throw_from_outside(s, error);
-    }
-}
-
 int
 scheduler_turn_ends(DoeffMachine *m)
 {
@@ -660,7 +649,6 @@ scheduler_turn_ends(DoeffMachine *m)
     DoeffTask *t = s->current;
     if (DOEFF_LIKELY(t != NULL)) { /* what arrives while the wait handler is at work is left for that to take */
         look_outside(s);
-    let_strike(s);
     }
     if (DOEFF_UNLIKELY(s->events != NULL)) {
         events_tell(s);
@@ -1115,7 +1103,6 @@ scheduler_next(DoeffMachine *m, PyObject **out, int *failed)
     }
     for (;;) {
         look_outside(s);
-        let_strike(s);
         if (old != NULL && old->waits != WAITS_NOT) { /* it blocks */
             if (DOEFF_UNLIKELY(s->events != NULL)) {
                 note_blocked(s, old);
@@ -1362,7 +1349,6 @@ scheduler_free(DoeffMachine *m)
     Py_XDECREF(s->clock);
     Py_XDECREF(s->interrupt);
     Py_XDECREF(s->thrown);
-    Py_XDECREF(s->struck);
     Py_XDECREF(s->granted);
     Py_XDECREF(s->internal);
     Py_XDECREF(s->main_outcome);

@@ -231,7 +231,6 @@ typedef struct DoeffScheduler {
     int at_closing, discarding; /* somebody works on these lists */
     int canceller;            /* a program cancels or discards right now: it is told what on_cancel callbacks raise */
     PyObject *callback_errors; /* list of that; strong or NULL */
-    PyObject *struck;         /* an interrupt that came in such a callback; strong or NULL */
     PyObject *granted;        /* the semaphore whose permit is the answer of the effect just performed; strong or NULL */
     int granting;             /* that effect has been performed right now */
     PyObject *thrown;         /* is raised in the running task at its next effect; strong or NULL */
