@@ -50,7 +50,6 @@ def include() -> str:
 @pytest.fixture(scope="session")
 def built():
     """The folder with the modules stranger and past (which has another ABI number)."""
-    pytest.importorskip("setuptools")
     with (
         TemporaryDirectory() as folder
     ):  # tmp_path would keep tests from being repeated

@@ -159,7 +159,8 @@ def test_with_timeout(stack: list[Any]) -> None:
 
 
 def test_fetch_json(stack: list[Any]) -> None:
-    web = pytest.importorskip("aiohttp.web")
+    from aiohttp import web
+
     sample = execute("await_fetch_json")
 
     async def main() -> Any:

@@ -191,7 +191,6 @@ def test_links_that_cannot_be_read():
     "url", ["http://[x", "http://a:99999/", f"http://{'a' * 70}.example/"]
 )
 def test_what_is_not_an_address(url):
-    pytest.importorskip("aiohttp")
     from link_checker.web import open_web
 
     async def main():
@@ -207,7 +206,6 @@ def test_what_is_not_an_address(url):
 
 @pytest.mark.once
 def test_its_own_site_over_the_network():
-    pytest.importorskip("aiohttp")
     for limit in (0.5, 5):  # the second one on a machine that takes its time
         program = Local({"give_up_after": limit}, demo.program())
         report = demo.interpret(program).value

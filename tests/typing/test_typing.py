@@ -11,8 +11,6 @@ import pytest
 
 import doeff
 
-pytest.importorskip("mypy")
-
 HERE = Path(__file__).parent
 
 
